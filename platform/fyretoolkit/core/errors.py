@@ -1,0 +1,207 @@
+"""Every error the platform may answer with: one stable code, one HTTP status, one next step.
+
+An error carries a decision (is a retry any use? what should the caller do?), so the catalogue is a table read by the
+API, the batch pipeline, the documentation and the tests alike. The rejected alternative, one exception class per
+code, spreads statuses over the code base and cannot be rendered into a page. Source of the style: Stripe's error
+codes; httpx's `_exceptions.py` for foreign errors being translated at one edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """What is known of a code before it happens: its HTTP status, whether a retry may help, what to do next."""
+
+    status: int
+    is_retryable: bool
+    meaning: str
+    next_step: str
+
+
+def _kind(status: int, meaning: str, next_step: str, *, is_retryable: bool = False) -> ErrorKind:
+    return ErrorKind(status, is_retryable, meaning, next_step)
+
+
+_REQUEST: dict[str, ErrorKind] = {
+    "invalid_request": _kind(
+        400, "The request is malformed.", "Correct the fields named in details.fields and send it again."
+    ),
+    "malformed_json": _kind(
+        400, "The body is not valid JSON.", "Send a JSON object; the message names the position of the first mistake."
+    ),
+    "invalid_cursor": _kind(
+        400, "starting_after is not an id of this list.", "Pass the id of the last object of the page before."
+    ),
+    "invalid_api_key": _kind(
+        401, "The API key is missing or not valid.", "Send it as the Basic auth username: curl -u YOUR_KEY: …"
+    ),
+    "insufficient_scope": _kind(
+        403, "The API key does not carry the scope this call needs.", "Use a key with the scope named in the message."
+    ),
+    "not_found": _kind(404, "Nothing answers at this path.", "Look the path up in /openapi.json."),
+    "model_not_found": _kind(404, "No such model.", "List the models with GET /models."),
+    "deployment_not_found": _kind(404, "No such deployment.", "List the deployments with GET /deployments."),
+    "job_not_found": _kind(404, "No such batch job.", "Check the id that POST /batch answered."),
+    "method_not_allowed": _kind(
+        405, "This path does not take this method.", "Use one of the methods in the Allow header."
+    ),
+    "idempotency_key_reused": _kind(
+        409, "The idempotency key was used with another body.", "Use a new key for a new request."
+    ),
+    "model_not_ready": _kind(
+        409, "The model has no ready deployment.", "Deploy it with POST /deployments, or wait until it is ready.",
+        is_retryable=True,
+    ),
+    "model_conflict": _kind(
+        409, "The model id is in use by other content.", "Choose another model_id for this content."
+    ),
+    "job_not_cancelable": _kind(
+        409, "A completed or failed job cannot be canceled.", "Read its result with GET /jobs/{id}."
+    ),
+    "output_not_ready": _kind(
+        409, "The job has no output yet.", "Wait until GET /jobs/{id} shows an output_url.", is_retryable=True
+    ),
+    "payload_too_large": _kind(413, "The body or the list of inputs is too large.", "Send it in several requests."),
+    "unsupported_media_type": _kind(
+        415, "The body must be JSON.", "Add the header: -H 'content-type: application/json'."
+    ),
+    "range_not_satisfiable": _kind(
+        416, "The Range header asks for bytes that are not there.", "Ask for a range within Content-Range."
+    ),
+    "invalid_input": _kind(
+        422, "An input does not fit the model's signature.", "Correct the input at the index and path named."
+    ),
+    "invalid_region": _kind(422, "The region is unknown.", "Use one of the regions listed in details.regions."),
+    "url_not_allowed": _kind(
+        422, "The platform may not fetch this URL.",
+        "Use a public https:// URL, or one this platform was configured for.",
+    ),
+    "rate_limit_exceeded": _kind(
+        429, "The rate limit of this key is used up.", "Wait for Retry-After seconds.", is_retryable=True
+    ),
+    "headers_too_large": _kind(431, "The request headers are too large.", "Send fewer or shorter headers."),
+    "internal_error": _kind(
+        500, "The platform failed.", "Try again; if it stays, give the request_id to the operator.", is_retryable=True
+    ),
+    "bad_gateway": _kind(502, "A part of the platform did not answer.", "Try again in a moment.", is_retryable=True),
+    "unavailable": _kind(
+        503, "A part of the platform is not available.", "Try again after Retry-After seconds.", is_retryable=True
+    ),
+    "overloaded": _kind(
+        503, "The deployment has more requests than it can serve.", "Try again after Retry-After seconds.",
+        is_retryable=True,
+    ),
+    "deadline_exceeded": _kind(
+        504, "The answer was not ready within the deadline.", "Try again, or raise options.timeout_ms.",
+        is_retryable=True,
+    ),
+}  # fmt: skip
+
+_DEPLOYMENT: dict[str, ErrorKind] = {
+    "artifact_not_found": _kind(422, "There is nothing at model_uri.", "Check the URI, then deploy again."),
+    "artifact_too_large": _kind(
+        422, "The artifact is larger than the configured limit.", "Reduce it, or raise limits.max_artifact_bytes."
+    ),
+    "artifact_unreachable": _kind(
+        422, "The source of model_uri did not answer.", "Check that the platform can reach it, then deploy again.",
+        is_retryable=True,
+    ),
+    "invalid_package": _kind(
+        422, "The model package is not usable.",
+        "A package holds model.yaml and model.onnx; the message says what is wrong.",
+    ),
+    "invalid_manifest": _kind(422, "model.yaml is not valid.", "Correct the field that the message names."),
+    "invalid_onnx": _kind(
+        422, "The file is not a valid ONNX model.", "Export the model again and check it with onnx.checker."
+    ),
+    "unsupported_operator": _kind(
+        422, "The model uses an operator that is not supported.", "Export it with standard ONNX operators."
+    ),
+    "signature_mismatch": _kind(
+        422, "model.yaml does not fit the model's graph.", "Make inputs and outputs agree with the graph."
+    ),
+    "load_timeout": _kind(
+        422, "The model did not load within the limit.", "Use a smaller model, or raise deployments.load_timeout_s."
+    ),
+    "warmup_failed": _kind(
+        422, "The model loaded but its first inference failed.", "Run the model locally on one input."
+    ),
+    "no_capacity": _kind(
+        422, "No node has the resources that were asked for.", "Ask for less, delete a deployment, or add a node.",
+        is_retryable=True,
+    ),
+    "gpu_unavailable": _kind(
+        422, "A GPU was asked for and none is usable.", "Deploy with num_gpus 0, or add a GPU node."
+    ),
+    "replica_failed": _kind(
+        422, "The replica could not start.", "Read the message; the replica's log is in the Ray dashboard.",
+        is_retryable=True,
+    ),
+}  # fmt: skip
+
+_BATCH: dict[str, ErrorKind] = {
+    "input_not_found": _kind(422, "There is nothing at input_url.", "Check the URL, then create a new job."),
+    "input_unreachable": _kind(
+        422, "The source of input_url did not answer.", "Check that the platform can reach it.", is_retryable=True
+    ),
+    "input_too_large": _kind(422, "The input is larger than the configured limit.", "Split it into several jobs."),
+    "input_changed": _kind(
+        422, "The input changed while the job was running.", "Create a new job over a file that stays as it is."
+    ),
+    "invalid_format": _kind(
+        422, "The input is neither CSV with a header nor JSONL.", "Name it .csv or .jsonl, encoded as UTF-8."
+    ),
+    "invalid_row": _kind(422, "The row is not a valid record.", "Correct the row at the line named."),
+    "row_failed": _kind(422, "The model failed on this row.", "Run the row through POST /predict to see why."),
+    "all_rows_failed": _kind(422, "Every row failed.", "Read errors_url, correct the input, create a new job."),
+    "error_rate_exceeded": _kind(422, "More rows failed than max_error_rate allows.", "Read errors_url."),
+    "run_failed": _kind(
+        500, "The job's run failed too often.", "Create the job again; if it stays, give its id to the operator.",
+        is_retryable=True,
+    ),
+}  # fmt: skip
+
+CATALOGUE: Mapping[str, ErrorKind] = MappingProxyType({**_REQUEST, **_DEPLOYMENT, **_BATCH})
+
+
+class PlatformError(Exception):
+    """An outcome the caller must learn of, by a code of the catalogue.
+
+    `message` names what is wrong with this very request and what to do; it is safe to show to the caller. `details`
+    is JSON-serializable. `retry_after_s` is whole seconds, given where waiting helps.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str = "",
+        *,
+        details: Mapping[str, object] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        kind = CATALOGUE[code]
+        self.code = code
+        self.message = message or f"{kind.meaning} {kind.next_step}"
+        self.details = details
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{code}: {self.message}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Crosses process borders (Ray, subprocess) with its code and details kept."""
+        return (_rebuild, (self.code, self.message, self.details, self.retry_after_s))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return CATALOGUE[self.code].status
+
+
+def _rebuild(
+    code: str, message: str, details: Mapping[str, object] | None, retry_after_s: int | None
+) -> PlatformError:
+    return PlatformError(code, message, details=details, retry_after_s=retry_after_s)

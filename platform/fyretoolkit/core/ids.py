@@ -1,0 +1,52 @@
+"""Identifiers: a ULID behind a prefix that names the resource (`dep_01J…`).
+
+ULIDs sort by creation time, so a cursor still positions after its object was deleted. UUIDv7 would do as well but is
+longer in text and not in Python 3.11. Source: github.com/ulid/spec.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+_ULID = re.compile(r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")
+_SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")
+
+_lock = threading.Lock()
+_last: int = 0
+
+
+def _encode(value: int) -> str:
+    digits = []
+    for _ in range(26):
+        value, digit = divmod(value, 32)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def new_id(prefix: str) -> str:
+    """A new identifier `<prefix>_<ULID>`, greater than every one made before in this process."""
+    global _last  # noqa: PLW0603 - one monotonic sequence a process is what the ULID specification asks for
+    candidate = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    with _lock:
+        _last = candidate if candidate > _last else _last + 1
+        return f"{prefix}_{_encode(_last)}"
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Whether `text` could have been made by `new_id(prefix)`."""
+    head, _, ulid = text.partition("_")
+    return head == prefix and _ULID.fullmatch(ulid) is not None
+
+
+def is_slug(text: str) -> bool:
+    """Whether `text` may be a model id: 1 to 64 of a-z, 0-9, `.`, `_`, `-`, a letter or digit at both ends."""
+    return _SLUG.fullmatch(text) is not None
+
+
+def slugify(text: str) -> str:
+    """The model id nearest to a file name (`Digits Forest` → `digits-forest`); empty if nothing is left of it."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).replace("_", "-").strip("-._")[:64].strip("-._")

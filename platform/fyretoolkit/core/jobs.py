@@ -1,0 +1,122 @@
+"""Batch jobs: the record, the counts of a shard, and the pure decision of which runs to start.
+
+A job is executed by runs, one after another; each has an epoch, a fencing number that every write of the run is
+checked against. A run proves that it lives by renewing a lease; when the lease ends, the next run starts where the
+last one committed. Source: Kleppmann, "How to do distributed locking" (fencing tokens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fyretoolkit.core.lifecycles import JobStatus
+
+PREFIX = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """A batch job. Times are Unix seconds; `lease_until` is the store's clock in milliseconds."""
+
+    id: str
+    org: str
+    status: JobStatus
+    model: str
+    artifact: str
+    """sha256 of the model package; fixed when the job was created, so every run gives the same answers."""
+    spec: Mapping[str, object]
+    input_url: str
+    created: int
+    output_format: str = "jsonl"
+    max_error_rate: float = 1.0
+    timeout_s: int | None = None
+    webhook: str | None = None
+    metadata: Mapping[str, object] | None = None
+    started: int | None = None
+    finished: int | None = None
+    epoch: int = 0
+    runs: int = 0
+    lease_until: int = 0
+    total: int | None = None
+    shard_count: int = 0
+    plan: Mapping[str, object] | None = None
+    """Where the staged input lies and what pins it; the shards themselves are a file of the job folder."""
+    succeeded: int = 0
+    failed: int = 0
+    error: Mapping[str, object] | None = None
+    output: Mapping[str, object] | None = None
+    """File names, sizes and digests of the results, once assembled; `partial` says whether rows are missing."""
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """What one committed shard holds, and the part files that hold it."""
+
+    succeeded: int
+    failed: int
+    part: Mapping[str, object]
+
+
+class CommitOutcome(StrEnum):
+    """What committing a shard achieved."""
+
+    COMMITTED = "committed"
+    """The shard is in the output, by this call."""
+    DUPLICATE = "duplicate"
+    """It was committed before; this call changed nothing."""
+    FENCED = "fenced"
+    """A newer run holds the job, or the job ended: this run must stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Claim the job's next epoch and start a runner. `dead_epoch` is the run known to be dead, if any."""
+
+    job: BatchJob
+    dead_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailJob:
+    """No further run is worth starting."""
+
+    job: BatchJob
+    code: str
+    message: str
+
+
+JobCommand = StartRun | FailJob
+
+
+def plan_runs(
+    open_jobs: Iterable[BatchJob],
+    live_runs: Mapping[str, int],
+    now_ms: int,
+    *,
+    max_running: int,
+    max_runs: int,
+) -> list[JobCommand]:
+    """Which runs to start, oldest job first.
+
+    `live_runs` maps the ids of jobs to the epoch of the runner whose process is alive; `now_ms` is the store's clock,
+    the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends.
+    """
+    jobs = sorted(open_jobs, key=lambda job: job.id)
+    processing = [job for job in jobs if job.status is JobStatus.PROCESSING]
+    commands: list[JobCommand] = []
+    for job in processing:
+        if live_runs.get(job.id) == job.epoch and job.lease_until > now_ms:
+            continue
+        if job.runs >= max_runs:
+            commands.append(
+                FailJob(job, "run_failed", f"{job.runs} runs of this job ended before it was done.")
+            )
+        else:
+            commands.append(StartRun(job, dead_epoch=job.epoch))
+    free = max_running - len(processing)
+    queued = [job for job in jobs if job.status is JobStatus.QUEUED]
+    commands += [StartRun(job) for job in queued[: max(0, free)]]
+    return commands

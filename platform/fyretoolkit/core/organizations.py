@@ -1,0 +1,42 @@
+"""Organizations and the principals that act for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+PUBLIC_ORG = "org_public"
+"""Owns the demo models: visible to every organization, changeable by none."""
+DEMO_ORG = "org_demo"
+"""The organization of the demo key; exists in development mode alone."""
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "read"
+    PREDICT = "predict"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling: an organization, through one of its keys."""
+
+    org: str
+    key_id: str
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A stored key: the secret itself is never kept, only the SHA-256 of the whole key."""
+
+    id: str
+    org: str
+    digest: str
+    scopes: tuple[Scope, ...]
+    name: str
+    created: int
+    is_revoked: bool = False

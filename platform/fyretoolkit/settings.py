@@ -1,0 +1,151 @@
+"""Settings: read once at the start of a process, frozen, passed down.
+
+Two sources: the environment for what differs between two copies on one machine (home, port, Redis, mode), and
+`configs/platform.yaml` for what an operator tunes. Ray hands the environment of `ray start` to every worker, so all
+processes of one platform read the same values. Secrets are `SecretStr`: they print as `**********`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+DEMO_KEY = "sk_live_demo_12345"
+
+DEFAULT_REGIONS: Mapping[str, dict[str, str]] = {
+    "us-east-1": {},
+    "us-west-2": {},
+    "eu-west-1": {},
+    "ap-southeast-1": {},
+}
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngressSettings(_Section):
+    """The HTTP front: how many replicas, and what each reserves."""
+
+    replicas: Positive = 1
+    num_cpus: float = 0.1
+
+
+class LimitSettings(_Section):
+    """The largest request, artifact and deadline accepted."""
+
+    max_body_bytes: Positive = 16 << 20
+    max_inputs: Positive = 1024
+    default_timeout_ms: Positive = 10_000
+    max_timeout_ms: Positive = 60_000
+    max_artifact_bytes: Positive = 512 << 20
+
+
+class DeploymentSettings(_Section):
+    """Bounds of each stage of a deployment."""
+
+    num_cpus: float = 0.1
+    fetch_timeout_s: Seconds = 120
+    inspect_timeout_s: Seconds = 30
+    load_timeout_s: Seconds = 90
+    deleted_ttl_s: Positive = 86_400
+
+
+class BatchSettings(_Section):
+    """The share of the machine that batch jobs take, and the caps on their input."""
+
+    max_running_jobs: Positive = 2
+    workers: Positive = 2
+    worker_num_cpus: float = 0.5
+    worker_niceness: int = 10
+    shard_target_bytes: Positive = 256 << 10
+    rows_per_call: Positive = 64
+    max_line_bytes: Positive = 1 << 20
+    max_columns: Positive = 1000
+    max_input_bytes: Positive = 10 << 30
+    lease_s: Seconds = 4
+    max_runs: Positive = 20
+    job_ttl_s: Positive = 30 * 86_400
+
+
+class EgressSettings(_Section):
+    """What the platform may fetch on a caller's behalf."""
+
+    connect_timeout_s: Seconds = 5
+    read_timeout_s: Seconds = 30
+    total_timeout_s: Seconds = 3600
+    max_redirects: int = 3
+    ports: tuple[int, ...] = (80, 443)
+    development_file_roots: tuple[Path, ...] = ()
+
+
+class PlatformConfig(_Section):
+    """`configs/platform.yaml`."""
+
+    regions: dict[str, dict[str, str]] = Field(default_factory=lambda: dict(DEFAULT_REGIONS))
+    ingress: IngressSettings = IngressSettings()
+    limits: LimitSettings = LimitSettings()
+    deployments: DeploymentSettings = DeploymentSettings()
+    batch: BatchSettings = BatchSettings()
+    egress: EgressSettings = EgressSettings()
+
+
+class Settings(PlatformConfig):
+    """Everything a process of the platform needs to know about where and how it runs."""
+
+    home: Path
+    """Durable state of this copy: Redis data, artifacts, jobs."""
+    mode: Literal["development", "production"] = "development"
+    port: int = 8000
+    redis_url: SecretStr
+
+    @property
+    def is_development(self) -> bool:
+        """Whether development conveniences (demo key, loopback and file URLs) exist."""
+        return self.mode == "development"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """The content-addressed artifact store."""
+        return self.home / "artifacts"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """One folder for each batch job: input, parts, output, log."""
+        return self.home / "jobs"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from an environment: `FYRE_HOME` and `FYRE_REDIS_URL` are required.
+
+    Raises:
+        KeyError: a required variable is missing.
+        pydantic.ValidationError: a value does not fit; the message names the key.
+    """
+    path = Path(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
+    config = yaml.safe_load(path.read_text("utf-8")) or {}
+    return Settings.model_validate(
+        {
+            **config,
+            "home": Path(environ["FYRE_HOME"]),
+            "mode": environ.get("FYRE_MODE") or "development",
+            "port": int(environ.get("FYRE_PORT") or 8000),
+            "redis_url": SecretStr(environ["FYRE_REDIS_URL"]),
+        }
+    )
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings, from its environment."""
+    return load_settings(os.environ)

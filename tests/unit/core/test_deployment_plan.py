@@ -1,0 +1,144 @@
+"""What the controller decides, for each state of a deployment and of its application. No clock, no Ray, no Redis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fyretoolkit.core.deployments import (
+    Application,
+    ApplicationState,
+    Bounds,
+    Command,
+    Degrade,
+    Deployment,
+    Fail,
+    MarkDeleted,
+    Prepare,
+    RemoveApplication,
+    Start,
+    WarmUp,
+    plan,
+)
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+
+BOUNDS = Bounds(fetch_s=100, load_s=60, drain_s=2)
+NOW = 1_000_000.0
+DEPLOYMENT = Deployment(
+    id="dep_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    org="org_a",
+    status=DeploymentStatus.PROVISIONING,
+    stage=Stage.FETCHING,
+    model="m",
+    model_uri="models://m",
+    region="us-east-1",
+    created=1,
+    updated=1,
+    stage_at=NOW - 1,
+)
+
+
+def deployment(status: str, stage: str = "ready", age_s: float = 1) -> Deployment:
+    """The deployment in a state, that it has been in for `age_s`."""
+    return replace(DEPLOYMENT, status=DeploymentStatus(status), stage=Stage(stage), stage_at=NOW - age_s)
+
+
+def application(state: str, running: int = 0, message: str = "") -> Application:
+    """Its application."""
+    return Application(DEPLOYMENT.id, ApplicationState(state), running, message)
+
+
+def decided(desired: Deployment, observed: Application | None) -> list[Command]:
+    """The plan for one deployment."""
+    return plan([desired], [observed] if observed else [], NOW, bounds=BOUNDS)
+
+
+FETCHING = deployment("provisioning", "fetching")
+STARTING = deployment("provisioning", "starting")
+WARMING = deployment("provisioning", "warming")
+READY = deployment("ready")
+DEGRADED = deployment("degraded")
+DRAINING = deployment("draining", age_s=3)
+FAILED = deployment("failed")
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "commands"),
+    [
+        (FETCHING, None, [Prepare(FETCHING)]),
+        (STARTING, None, [Start(STARTING)]),
+        (STARTING, application("starting"), []),
+        (STARTING, application("running", 1), [WarmUp(STARTING)]),
+        (WARMING, application("running", 1), [WarmUp(WARMING)]),
+        (WARMING, None, [Start(WARMING)]),
+        (STARTING, application("failed", message="boom"), [Fail(STARTING, "replica_failed", "boom")]),
+        (READY, application("running", 1), []),
+        (READY, application("starting", 1), []),
+        (READY, application("unhealthy", 0), [Degrade(READY)]),
+        (READY, None, [Degrade(READY)]),
+        (DEGRADED, None, [Start(DEGRADED)]),
+        (DEGRADED, application("running", 1), [WarmUp(DEGRADED)]),
+        (DEGRADED, application("failed"), [RemoveApplication(DEPLOYMENT.id)]),
+        (DRAINING, application("running", 1), [RemoveApplication(DEPLOYMENT.id)]),
+        (DRAINING, application("deleting", 1), []),
+        (DRAINING, None, [MarkDeleted(DRAINING)]),
+        (FAILED, application("failed"), [RemoveApplication(DEPLOYMENT.id)]),
+        (FAILED, None, []),
+    ],
+)
+def test_decisions(desired: Deployment, observed: Application | None, commands: list[Command]) -> None:
+    """The whole table of decisions, by hand."""
+    assert decided(desired, observed) == commands
+
+
+def test_draining_waits_for_late_ingresses() -> None:
+    """A deployment that just left the routing table keeps its replicas for the drain time."""
+    assert decided(deployment("draining", age_s=1), application("running", 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "observed", "code"),
+    [
+        ("fetching", None, "load_timeout"),
+        ("starting", application("starting"), "load_timeout"),
+        (
+            "starting",
+            application("starting", message="1 replica has taken over 30s to be scheduled"),
+            "no_capacity",
+        ),
+        ("warming", application("running", 1), "load_timeout"),
+    ],
+)
+def test_stages_are_bounded(stage: str, observed: Application | None, code: str) -> None:
+    """A stage that lasts too long ends the deployment, with a code that says why."""
+    (command,) = decided(deployment("provisioning", stage, age_s=101), observed)
+    assert isinstance(command, Fail)
+    assert command.code == code
+
+
+def test_orphans_are_removed() -> None:
+    """An application that no deployment stands for is freed, once."""
+    orphan = Application("dep_01ARZ3NDEKTSV4RRFFQ69G5FAW", ApplicationState.RUNNING, 1)
+    leaving = Application("dep_01ARZ3NDEKTSV4RRFFQ69G5FAX", ApplicationState.DELETING, 1)
+    assert plan([], [orphan, leaving], NOW, bounds=BOUNDS) == [RemoveApplication(orphan.name)]
+
+
+@given(
+    st.sampled_from(list(DeploymentStatus)),
+    st.sampled_from(list(Stage)),
+    st.sampled_from(list(ApplicationState)) | st.none(),
+    st.integers(0, 2),
+    st.floats(0, 1000),
+)
+def test_a_plan_never_resurrects(
+    status: DeploymentStatus, stage: Stage, state: ApplicationState | None, running: int, age_s: float
+) -> None:
+    """Whatever is observed, nothing is started for a deployment that failed, drains or is deleted."""
+    observed = Application(DEPLOYMENT.id, state, running) if state else None
+    commands = decided(deployment(status, stage, age_s), observed)
+    assert len(commands) <= 1
+    if status in (DeploymentStatus.FAILED, DeploymentStatus.DRAINING, DeploymentStatus.DELETED):
+        assert not any(isinstance(command, Prepare | Start | WarmUp) for command in commands)

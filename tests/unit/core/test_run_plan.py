@@ -1,0 +1,54 @@
+"""Which runs the controller starts: dead and hanging ones are replaced, the queue is served in order, up to the cap."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
+from fyretoolkit.core.lifecycles import JobStatus
+
+NOW_MS = 1_000_000
+JOB = BatchJob(
+    id="job_1", org="o", status=JobStatus.QUEUED, model="m", artifact="a", spec={}, input_url="u", created=1
+)
+RUNNING = replace(JOB, status=JobStatus.PROCESSING, epoch=3, runs=3, lease_until=NOW_MS + 1)
+
+
+def planned(*jobs: BatchJob, live: dict[str, int] | None = None, max_running: int = 2) -> list[JobCommand]:
+    """The plan over these jobs; at most 5 runs a job."""
+    return plan_runs(jobs, live or {}, NOW_MS, max_running=max_running, max_runs=5)
+
+
+def test_a_living_run_is_left_alone() -> None:
+    """Its process is there and its lease holds."""
+    assert planned(RUNNING, live={"job_1": 3}) == []
+
+
+def test_a_dead_run_is_replaced_at_once() -> None:
+    """Its process is gone: the rest of its lease is not waited for."""
+    assert planned(RUNNING) == [StartRun(RUNNING, dead_epoch=3)]
+
+
+def test_a_hanging_run_is_replaced_when_its_lease_ends() -> None:
+    """Its process is there, but it stopped renewing."""
+    hanging = replace(RUNNING, lease_until=NOW_MS)
+    assert planned(hanging, live={"job_1": 3}) == [StartRun(hanging, dead_epoch=3)]
+
+
+def test_an_older_run_that_lives_on_does_not_count() -> None:
+    """The process that lives belongs to an epoch that was fenced off."""
+    assert planned(RUNNING, live={"job_1": 2}) == [StartRun(RUNNING, dead_epoch=3)]
+
+
+def test_a_job_whose_runs_keep_dying_ends() -> None:
+    """A poisonous job does not run for ever."""
+    (command,) = planned(replace(RUNNING, runs=5))
+    assert isinstance(command, FailJob)
+    assert command.code == "run_failed"
+
+
+def test_the_queue_is_served_oldest_first_up_to_the_cap() -> None:
+    """One is running, two may: the oldest of the waiting ones starts."""
+    second, third = replace(JOB, id="job_2"), replace(JOB, id="job_3")
+    assert planned(third, second, RUNNING, live={"job_1": 3}) == [StartRun(second)]
+    assert planned(third, second, RUNNING, live={"job_1": 3}, max_running=1) == []
