@@ -1,0 +1,137 @@
+"""The one door to Redis: a client, the Lua scripts, and the errors translated.
+
+Every atomic change is one script in `scripts/`, checked for the writer's epoch first. Redis errors become
+`PlatformError("unavailable")` here, so that no other module knows redis-py's exception tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import RedisError
+
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.store import keys
+
+RETRY_AFTER_S = 2
+_SOCKET_TIMEOUT_S = 5.0
+
+
+@cache
+def _source(name: str) -> str:
+    return resources.files("fyretoolkit.store").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+
+
+class Store:
+    """A connection pool to Redis; one for each event loop.
+
+    Reads and scripts raise `PlatformError("unavailable")` when Redis does not answer: the change may or may not have
+    happened, so every script is safe to send again.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=2),
+        )
+        self._scripts: dict[str, Any] = {}
+
+    @property
+    def redis(self) -> Redis:
+        """The client itself, for commands that need no script."""
+        return self._redis
+
+    async def run(self, script: str, script_keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        """Run `scripts/<script>.lua` in one atomic step."""
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(_source(script))
+        async with translated():
+            return await self._scripts[script](keys=list(script_keys), args=list(arguments))
+
+    async def read_hash(self, key: str) -> dict[str, str]:
+        """All fields of a hash; empty if it does not exist."""
+        async with translated():
+            return await cast(Awaitable[dict[str, str]], self._redis.hgetall(key))
+
+    async def read_hashes(self, hash_keys: Sequence[str]) -> list[dict[str, str]]:
+        """All fields of several hashes, in order, in one round trip."""
+        if not hash_keys:
+            return []
+        async with translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in hash_keys:
+                pipeline.hgetall(key)
+            return cast(list[dict[str, str]], await pipeline.execute())
+
+    async def read_page(self, key: str, limit: int, *, below: str | None = None) -> list[str]:
+        """Members of a lexically sorted set, greatest first, at most `limit`, all less than `below`."""
+        top = f"({below}" if below else "+"
+        async with translated():
+            return cast(list[str], await self._redis.zrevrangebylex(key, top, "-", start=0, num=limit))
+
+    async def read_text(self, key: str) -> str | None:
+        """A string value."""
+        async with translated():
+            return cast("str | None", await self._redis.get(key))
+
+    async def read_members(self, key: str) -> list[tuple[str, str]]:
+        """A set of `<org> <id>` members, as pairs."""
+        async with translated():
+            members = await cast(Awaitable[set[str]], self._redis.smembers(key))
+        return [(org, identifier) for org, _, identifier in (member.partition(" ") for member in members)]
+
+    async def now_ms(self) -> int:
+        """Redis's clock: the only one that leases are measured by."""
+        async with translated():
+            seconds, microseconds = await self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[PubSub]:
+        """Messages of the changes channel. A lost connection raises; callers poll as well."""
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        async with translated():
+            await pubsub.subscribe(keys.CHANGES_CHANNEL)
+        try:
+            yield pubsub
+        finally:
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._redis.aclose()
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Redis's exceptions become the platform's."""
+    try:
+        yield
+    except RedisError as error:
+        raise PlatformError(
+            "unavailable",
+            "The platform's store does not answer. Try again after Retry-After seconds.",
+            retry_after_s=RETRY_AFTER_S,
+        ) from error
+
+
+def change_message(kind: str, org: str, identifier: str) -> str:
+    """The text published when a resource changed."""
+    return json.dumps({"kind": kind, "org": org, "id": identifier})
+
+
+def script_argument(spec: Mapping[str, object]) -> str:
+    """One JSON argument for a script; entries that are None are left out."""
+    return json.dumps({name: value for name, value in spec.items() if value is not None})

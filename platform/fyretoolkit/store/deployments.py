@@ -1,0 +1,209 @@
+"""Deployments in Redis: creation, the fenced changes of the controller, the assignments that replicas read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.lifecycles import DEPLOYMENT, DeploymentStatus, Stage, predecessors
+from fyretoolkit.store import keys
+from fyretoolkit.store.connection import Store, change_message, script_argument, translated
+from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.records import encode_fields, from_hash, to_hash
+
+_FAILURE_TTL_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the replicas of one Serve application have to serve. Written before the application starts."""
+
+    deployment: str
+    org: str
+    model: str
+    artifact: str
+    spec: Mapping[str, object]
+    region: str
+    epoch: int
+    num_gpus: float = 0.0
+    threads: int = 1
+    schema: int = 1
+
+
+class DeploymentStore:
+    """The repository of deployments.
+
+    The controller passes its epoch with every change; a change by a controller that is not the newest is refused.
+    """
+
+    def __init__(self, store: Store, deleted_ttl_s: int) -> None:
+        self._store = store
+        self._deleted_ttl_s = deleted_ttl_s
+
+    async def create(self, deployment: Deployment, *, idempotency: Idempotency | None = None) -> Creation:
+        """Write a provisioning deployment, its list entries and its idempotency answer in one step."""
+        return await create(
+            self._store,
+            record_key=keys.deployment(deployment.org, deployment.id),
+            fields=to_hash(deployment),
+            open_set=keys.DEPLOYMENTS,
+            lists={keys.deployments(deployment.org): deployment.id},
+            change=("deployment", deployment.org, deployment.id),
+            counter=keys.ROUTES_VERSION,
+            idempotency=idempotency,
+        )
+
+    async def get(self, org: str, deployment_id: str) -> Deployment | None:
+        """The deployment, or None if this organization has none of this id."""
+        stored = await self._store.read_hash(keys.deployment(org, deployment_id))
+        return from_hash(Deployment, stored) if stored else None
+
+    async def live(self) -> list[Deployment]:
+        """Every deployment that is not deleted, of all organizations."""
+        members = await self._store.read_members(keys.DEPLOYMENTS)
+        stored = await self._store.read_hashes([keys.deployment(org, name) for org, name in members])
+        return [from_hash(Deployment, fields) for fields in stored if fields]
+
+    async def page(self, org: str, limit: int, *, starting_after: str | None = None) -> list[Deployment]:
+        """Newest first, at most `limit` deployments, all older than `starting_after`; deleted ones left out."""
+        ids = await self._store.read_page(keys.deployments(org), limit, below=starting_after)
+        stored = await self._store.read_hashes([keys.deployment(org, name) for name in ids])
+        return [from_hash(Deployment, fields) for fields in stored if fields]
+
+    async def events(self, org: str, deployment_id: str) -> list[dict[str, object]]:
+        """What happened to the deployment, oldest first: `{at, stage, message}`."""
+        async with translated():
+            texts = await cast(
+                Awaitable[list[str]],
+                self._store.redis.lrange(keys.deployment_events(org, deployment_id), 0, -1),
+            )
+        return [json.loads(text) for text in texts]
+
+    async def routes_version(self) -> int:
+        """A number that grows with every change of any deployment."""
+        return int(await self._store.read_text(keys.ROUTES_VERSION) or 0)
+
+    async def new_controller_epoch(self) -> int:
+        """The epoch of a controller that starts now; every earlier one is fenced off from here on."""
+        async with translated():
+            return int(await self._store.redis.incr(keys.CONTROLLER_EPOCH))
+
+    async def advance(
+        self,
+        deployment: Deployment,
+        stage: Stage,
+        *,
+        epoch: int,
+        message: str,
+        assignment: Assignment | None = None,
+        **values: object,
+    ) -> bool:
+        """Move a deployment that is being provisioned (or brought back) to another stage; False if it moved on."""
+        return await self._change(
+            deployment,
+            legal=(DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED),
+            values={"stage": stage, **values},
+            epoch=epoch,
+            message=message,
+            assignment=assignment,
+        )
+
+    async def observe(self, deployment: Deployment, *, epoch: int, ready_replicas: int) -> bool:
+        """Record how many replicas are running, without an event."""
+        return await self._change(
+            deployment,
+            legal=(deployment.status,),
+            values={"ready_replicas": ready_replicas, "stage_at": deployment.stage_at},
+            epoch=epoch,
+        )
+
+    async def transition(
+        self,
+        deployment: Deployment,
+        status: DeploymentStatus,
+        *,
+        message: str,
+        epoch: int | None = None,
+        **values: object,
+    ) -> bool:
+        """Change the status if the lifecycle allows it from what it is now; False if it does not.
+
+        `epoch` is the controller's; a caller's own deletion passes none.
+        """
+        return await self._change(
+            deployment,
+            legal=predecessors(DEPLOYMENT, status),
+            values={"status": status, **values},
+            epoch=epoch,
+            message=message,
+            is_end=status is DeploymentStatus.DELETED,
+        )
+
+    async def _change(
+        self,
+        deployment: Deployment,
+        *,
+        legal: tuple[DeploymentStatus, ...],
+        values: Mapping[str, object],
+        epoch: int | None,
+        message: str | None = None,
+        assignment: Assignment | None = None,
+        is_end: bool = False,
+    ) -> bool:
+        org, name = deployment.org, deployment.id
+        now = time.time()
+        fields = encode_fields(Deployment, {"updated": int(now), "stage_at": now, **values})
+        stage = values.get("stage") or values.get("status") or deployment.stage
+        event = {"at": int(now), "stage": str(stage), "message": message}
+        answer = await self._store.run(
+            "transition_deployment",
+            [
+                keys.deployment(org, name),
+                keys.CONTROLLER_EPOCH,
+                keys.DEPLOYMENTS,
+                keys.deployments(org),
+                keys.deployment_events(org, name),
+                keys.ROUTES_VERSION,
+                keys.assignment(name),
+            ],
+            [
+                script_argument(
+                    {
+                        "from": legal,
+                        "fields": fields,
+                        "event": json.dumps(event) if message else None,
+                        "member": f"{org} {name}",
+                        "list_member": name,
+                        "epoch": None if epoch is None else str(epoch),
+                        "forget_s": self._deleted_ttl_s if is_end else None,
+                        "assignment": json.dumps(asdict(assignment)) if assignment else None,
+                        "channel": keys.CHANGES_CHANNEL,
+                        "message": change_message("deployment", org, name),
+                    }
+                )
+            ],
+        )
+        return bool(answer == "changed")
+
+    async def assignment(self, application: str) -> Assignment | None:
+        """What a Serve application has to serve, or None if nothing is assigned to it."""
+        text = await self._store.read_text(keys.assignment(application))
+        return Assignment(**json.loads(text)) if text else None
+
+    async def report_load_failure(self, application: str, code: str, message: str) -> None:
+        """A replica says why it cannot serve; the controller turns it into the deployment's error."""
+        async with translated():
+            text = json.dumps({"code": code, "message": message})
+            await self._store.redis.set(keys.load_failure(application), text, ex=_FAILURE_TTL_S)
+
+    async def load_failure(self, application: str) -> tuple[str, str] | None:
+        """(code, message) that a replica of this application left, if one did."""
+        text = await self._store.read_text(keys.load_failure(application))
+        if not text:
+            return None
+        failure = json.loads(text)
+        return failure["code"], failure["message"]

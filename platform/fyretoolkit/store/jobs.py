@@ -1,0 +1,189 @@
+"""Batch jobs in Redis: creation, runs with their epochs and leases, shard commits, the one terminal status."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, cast
+
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
+from fyretoolkit.core.lifecycles import JOB, DeliveryStatus, JobStatus, predecessors
+from fyretoolkit.store import keys
+from fyretoolkit.store.connection import Store, change_message, script_argument, translated
+from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.records import encode_fields, from_hash, to_hash
+
+
+class JobStore:
+    """The repository of batch jobs."""
+
+    def __init__(self, store: Store, job_ttl_s: int) -> None:
+        self._store = store
+        self._job_ttl_s = job_ttl_s
+
+    async def create(self, job: BatchJob, *, idempotency: Idempotency | None = None) -> Creation:
+        """Write a queued job, its list entries and its idempotency answer in one step."""
+        return await create(
+            self._store,
+            record_key=keys.job(job.org, job.id),
+            fields=to_hash(job),
+            open_set=keys.OPEN_JOBS,
+            lists={keys.jobs(job.org): job.id},
+            change=("job", job.org, job.id),
+            idempotency=idempotency,
+        )
+
+    async def get(self, org: str, job_id: str) -> BatchJob | None:
+        """The job, or None if this organization has none of this id."""
+        stored = await self._store.read_hash(keys.job(org, job_id))
+        return from_hash(BatchJob, stored) if stored else None
+
+    async def open_jobs(self) -> list[BatchJob]:
+        """Every job that has not ended, of all organizations."""
+        members = await self._store.read_members(keys.OPEN_JOBS)
+        stored = await self._store.read_hashes([keys.job(org, job_id) for org, job_id in members])
+        return [from_hash(BatchJob, fields) for fields in stored if fields]
+
+    async def page(self, org: str, limit: int, *, starting_after: str | None = None) -> list[BatchJob]:
+        """Newest first, at most `limit` jobs, all older than `starting_after`."""
+        ids = await self._store.read_page(keys.jobs(org), limit, below=starting_after)
+        stored = await self._store.read_hashes([keys.job(org, job_id) for job_id in ids])
+        return [from_hash(BatchJob, fields) for fields in stored if fields]
+
+    async def claim_run(
+        self, org: str, job_id: str, *, lease_s: float, dead_epoch: int | None = None
+    ) -> int | None:
+        """The epoch of a new run, or None while another holds the lease or the job has ended.
+
+        `dead_epoch` is a run known to be dead: its lease need not be waited for.
+        """
+        epoch = await self._store.run(
+            "claim_run",
+            [keys.job(org, job_id)],
+            [
+                int(lease_s * 1000),
+                "" if dead_epoch is None else dead_epoch,
+                int(time.time()),
+                keys.CHANGES_CHANNEL,
+                change_message("job", org, job_id),
+            ],
+        )
+        return int(epoch) or None
+
+    async def renew(self, org: str, job_id: str, epoch: int, lease_s: float) -> bool:
+        """Prolong the run's lease; False when the run must stop: it is fenced off, or the job ended."""
+        return await self._write_run(org, job_id, epoch, lease_s, {})
+
+    async def set_plan(
+        self,
+        org: str,
+        job_id: str,
+        epoch: int,
+        *,
+        total: int,
+        shard_count: int,
+        plan: Mapping[str, object],
+        lease_s: float,
+    ) -> bool:
+        """Write what staging found: the number of records, of shards, and where the input lies."""
+        values = {"total": total, "shard_count": shard_count, "plan": dict(plan)}
+        return await self._write_run(org, job_id, epoch, lease_s, encode_fields(BatchJob, values))
+
+    async def _write_run(
+        self, org: str, job_id: str, epoch: int, lease_s: float, fields: Mapping[str, str]
+    ) -> bool:
+        arguments: Sequence[str | int] = [epoch, int(lease_s * 1000), json.dumps(fields)]
+        return bool(await self._store.run("write_run", [keys.job(org, job_id)], arguments))
+
+    async def committed(self, org: str, job_id: str) -> dict[int, ShardCounts]:
+        """Every committed shard."""
+        async with translated():
+            stored = await cast(
+                Awaitable[dict[str, str]], self._store.redis.hgetall(keys.job_shards(org, job_id))
+            )
+        return {int(shard): ShardCounts(**json.loads(text)) for shard, text in stored.items()}
+
+    async def is_committed(self, org: str, job_id: str, shard: int) -> bool:
+        """Whether this shard is in the output already."""
+        async with translated():
+            return bool(await self._store.redis.hexists(keys.job_shards(org, job_id), str(shard)))
+
+    async def commit_shard(
+        self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts
+    ) -> CommitOutcome:
+        """Make the shard's part output and its counts progress, in one step; see `CommitOutcome`."""
+        text = json.dumps({"succeeded": counts.succeeded, "failed": counts.failed, "part": dict(counts.part)})
+        answer = await self._store.run(
+            "commit_shard",
+            [keys.job(org, job_id), keys.job_shards(org, job_id)],
+            [epoch, shard, text, counts.succeeded, counts.failed],
+        )
+        return CommitOutcome(answer)
+
+    async def finish(
+        self,
+        job: BatchJob,
+        status: JobStatus,
+        *,
+        epoch: int | None = None,
+        error: Mapping[str, object] | None = None,
+        output: Mapping[str, object] | None = None,
+    ) -> JobStatus | None:
+        """Give the job its terminal status, once, with the outbox row of its webhook.
+
+        Returns the status that now holds: `status` if this call set it, the one that was there before if the lifecycle
+        forbids the step, None if the job is gone or `epoch` is fenced off.
+        """
+        now = int(time.time())
+        fields = {"status": status, "finished": now, "lease_until": 0, "error": error, "output": output}
+        delivery_id = new_id("msg") if job.webhook else None
+        answer = await self._store.run(
+            "finish_job",
+            [
+                keys.job(job.org, job.id),
+                keys.job_shards(job.org, job.id),
+                keys.OPEN_JOBS,
+                keys.delivery(job.org, delivery_id) if delivery_id else "",
+                keys.OUTBOX,
+            ],
+            [
+                script_argument(
+                    {
+                        "from": predecessors(JOB, status),
+                        "fields": encode_fields(BatchJob, fields),
+                        "epoch": None if epoch is None else str(epoch),
+                        "member": f"{job.org} {job.id}",
+                        "ttl_s": self._job_ttl_s,
+                        "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
+                        "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,
+                        "channel": keys.CHANGES_CHANNEL,
+                        "message": change_message("job", job.org, job.id),
+                    }
+                )
+            ],
+        )
+        if answer == "changed":
+            return status
+        return None if answer in ("missing", "fenced") else JobStatus(answer)
+
+    async def set_output(self, job: BatchJob, output: Mapping[str, object]) -> None:
+        """Attach the partial results to a job that ended without all of them."""
+        fields: dict[Any, Any] = dict(encode_fields(BatchJob, {"output": output}))
+        async with translated():
+            await self._store.redis.hset(keys.job(job.org, job.id), mapping=fields)
+
+
+def _delivery(job: BatchJob, delivery_id: str, status: JobStatus, now: int) -> dict[str, str]:
+    return {
+        "id": delivery_id,
+        "org": job.org,
+        "job": job.id,
+        "type": f"batch.{status}",
+        "url": job.webhook or "",
+        "status": DeliveryStatus.PENDING,
+        "attempts": "0",
+        "created": str(now),
+        "schema": "1",
+    }

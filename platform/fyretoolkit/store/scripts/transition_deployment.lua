@@ -1,0 +1,28 @@
+-- Change a deployment's status and fields, if its status and the writer's epoch still allow it.
+-- KEYS: 1 record, 2 controller epoch, 3 open set, 4 list, 5 events, 6 routes version, 7 assignment
+-- ARGV: 1 JSON {from[], fields, event?, member, list_member, message, channel, epoch?, forget_s?, assignment?}
+-- `forget_s` ends the deployment: it leaves the lists and its record expires.
+-- Returns 'changed' | 'fenced' | 'missing' | the status that stood in the way.
+local spec = cjson.decode(ARGV[1])
+if spec.epoch and redis.call('GET', KEYS[2]) ~= spec.epoch then return 'fenced' end
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return 'missing' end
+local legal = false
+for _, from in ipairs(spec.from) do legal = legal or from == status end
+if not legal then return status end
+for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[1], field, value) end
+if spec.event then
+  redis.call('RPUSH', KEYS[5], spec.event)
+  redis.call('LTRIM', KEYS[5], -100, -1)
+end
+if spec.assignment then redis.call('SET', KEYS[7], spec.assignment) end
+if spec.forget_s then
+  redis.call('SREM', KEYS[3], spec.member)
+  redis.call('ZREM', KEYS[4], spec.list_member)
+  redis.call('DEL', KEYS[7])
+  redis.call('EXPIRE', KEYS[1], spec.forget_s)
+  redis.call('EXPIRE', KEYS[5], spec.forget_s)
+end
+redis.call('INCR', KEYS[6])
+redis.call('PUBLISH', spec.channel, spec.message)
+return 'changed'

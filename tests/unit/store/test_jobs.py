@@ -1,0 +1,212 @@
+"""Jobs in Redis: claims, fencing, exactly-once commits, one terminal status."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.store import keys
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.creation import CreationOutcome, Idempotency
+from fyretoolkit.store.jobs import JobStore
+
+Run = Callable[[Callable[[Store], Any]], Any]
+COUNTS = ShardCounts(succeeded=2, failed=1, part={"results": "part-0"})
+TTL_S = 1000
+
+
+def new_job(**values: Any) -> BatchJob:
+    """A queued job."""
+    job = BatchJob(
+        id=new_id("job"),
+        org="org_a",
+        status=JobStatus.QUEUED,
+        model="m",
+        artifact="a" * 64,
+        spec={"kind": "text"},
+        input_url="file:///in.jsonl",
+        created=1,
+        metadata={"team": "søk"},
+    )
+    return replace(job, **values)
+
+
+def test_a_job_is_read_as_it_was_written(with_store: Run) -> None:
+    """Every field survives, nested JSON and None included; another organization does not see it."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        assert await jobs.get("org_a", job.id) == job
+        assert await jobs.get("org_b", job.id) is None
+        assert await jobs.open_jobs() == [job]
+
+    with_store(scenario)
+
+
+def test_only_one_of_many_claims_wins(with_store: Run) -> None:
+    """Twenty claims at once: one epoch; the job is processing and started."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        claims = await asyncio.gather(*(jobs.claim_run(job.org, job.id, lease_s=5) for _ in range(20)))
+        assert sorted(claims, key=str) == [1, *[None] * 19]
+        claimed = await jobs.get(job.org, job.id)
+        assert claimed is not None
+        assert (claimed.status, claimed.epoch, claimed.runs) == (JobStatus.PROCESSING, 1, 1)
+        assert claimed.started is not None
+
+    with_store(scenario)
+
+
+def test_a_dead_run_is_followed_and_fenced_off(with_store: Run) -> None:
+    """The next run has a higher epoch; the old one can neither renew nor plan nor commit nor finish."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        assert await jobs.claim_run(job.org, job.id, lease_s=60) == 1
+        assert await jobs.claim_run(job.org, job.id, lease_s=60) is None
+        assert await jobs.claim_run(job.org, job.id, lease_s=60, dead_epoch=1) == 2
+        assert not await jobs.renew(job.org, job.id, 1, 60)
+        assert not await jobs.set_plan(job.org, job.id, 1, total=9, shard_count=9, plan={}, lease_s=60)
+        assert await jobs.commit_shard(job.org, job.id, 1, 0, COUNTS) is CommitOutcome.FENCED
+        assert await jobs.finish(job, JobStatus.COMPLETED, epoch=1) is None
+        assert await jobs.renew(job.org, job.id, 2, 60)
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert (after.total, after.succeeded, after.status) == (None, 0, JobStatus.PROCESSING)
+
+    with_store(scenario)
+
+
+def test_a_lease_that_ended_may_be_claimed(with_store: Run) -> None:
+    """No word of a death is needed once the lease is over."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        assert await jobs.claim_run(job.org, job.id, lease_s=0) == 1
+        assert await jobs.claim_run(job.org, job.id, lease_s=60) == 2
+
+    with_store(scenario)
+
+
+def test_a_shard_counts_once(with_store: Run) -> None:
+    """Committing a shard again changes neither counts nor part."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        epoch = await jobs.claim_run(job.org, job.id, lease_s=60) or 0
+        again = replace(COUNTS, succeeded=50, part={"results": "other"})
+        assert await jobs.commit_shard(job.org, job.id, epoch, 3, COUNTS) is CommitOutcome.COMMITTED
+        assert await jobs.commit_shard(job.org, job.id, epoch, 3, again) is CommitOutcome.DUPLICATE
+        assert await jobs.committed(job.org, job.id) == {3: COUNTS}
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert (after.succeeded, after.failed) == (2, 1)
+
+    with_store(scenario)
+
+
+@pytest.mark.parametrize("first", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED])
+def test_one_terminal_status_ever(with_store: Run, first: JobStatus) -> None:
+    """Whatever ends the job first, every later end is told which status holds; the record expires."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        epoch = await jobs.claim_run(job.org, job.id, lease_s=60)
+        assert await jobs.finish(job, first, epoch=epoch) is first
+        for later in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELED):
+            assert await jobs.finish(job, later) is first
+        assert await jobs.claim_run(job.org, job.id, lease_s=60) is None
+        assert await jobs.commit_shard(job.org, job.id, epoch or 0, 0, COUNTS) is CommitOutcome.FENCED
+        assert await jobs.open_jobs() == []
+        assert 0 < await store.redis.ttl(keys.job(job.org, job.id)) <= TTL_S
+
+    with_store(scenario)
+
+
+def test_the_webhook_is_in_the_outbox_with_the_end(with_store: Run) -> None:
+    """One row for the one end; none for a job without a webhook, none for an end that came too late."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job(webhook="https://example.com/hook")
+        await jobs.create(job)
+        await jobs.finish(job, JobStatus.CANCELED)
+        await jobs.finish(job, JobStatus.FAILED)
+        await jobs.create(silent := new_job())
+        await jobs.finish(silent, JobStatus.CANCELED)
+        ((member, _),) = await store.redis.zrange(keys.OUTBOX, 0, -1, withscores=True)
+        delivery = await store.read_hash(keys.delivery(*member.split(" ")))
+        assert (delivery["type"], delivery["job"], delivery["status"]) == (
+            "batch.canceled",
+            job.id,
+            "pending",
+        )
+
+    with_store(scenario)
+
+
+def test_an_idempotency_key_makes_one_job(with_store: Run) -> None:
+    """64 creations with one key: one is made, 63 get its answer; another body is refused."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+
+        async def create(number: int) -> Any:
+            job = new_job()
+            claim = Idempotency("org_a", "POST /batch", "key", "same", f'{{"id":"{job.id}"}}')
+            return await jobs.create(job, idempotency=claim)
+
+        outcomes = await asyncio.gather(*(create(number) for number in range(64)))
+        kinds = [outcome.outcome for outcome in outcomes]
+        assert kinds.count(CreationOutcome.CREATED) == 1
+        assert kinds.count(CreationOutcome.REPLAYED) == 63
+        (job,) = await jobs.open_jobs()
+        assert {outcome.answer for outcome in outcomes} == {None, f'{{"id":"{job.id}"}}'}
+        other = Idempotency("org_a", "POST /batch", "key", "different", "{}")
+        with pytest.raises(PlatformError) as refused:
+            await jobs.create(new_job(), idempotency=other)
+        assert refused.value.code == "idempotency_key_reused"
+
+    with_store(scenario)
+
+
+def test_pages_are_newest_first(with_store: Run) -> None:
+    """Each page begins after the last of the one before; nothing is shown twice or left out."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        made = [new_job() for _ in range(7)]
+        for job in made:
+            await jobs.create(job)
+        first = await jobs.page("org_a", 3)
+        second = await jobs.page("org_a", 10, starting_after=first[-1].id)
+        assert [job.id for job in first + second] == [job.id for job in reversed(made)]
+
+    with_store(scenario)
+
+
+def test_a_store_that_is_away_is_a_typed_error() -> None:
+    """No Redis: 503 with a Retry-After, not an exception of the client library."""
+
+    async def scenario() -> None:
+        store = Store("unix:///nonexistent/socket")
+        with pytest.raises(PlatformError) as away:
+            await JobStore(store, TTL_S).get("org_a", "job_x")
+        assert (away.value.code, away.value.retry_after_s) == ("unavailable", 2)
+        await store.close()
+
+    asyncio.run(scenario())
