@@ -1,0 +1,48 @@
+"""The `fyre` command: one file a resource; this one assembles them.
+
+`up` and `down` run the launcher as a program: the CLI imports nothing of the platform, so that it can be
+installed without it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from fyretoolkit.cli import platform
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="FyreToolkit: models behind one HTTP API, on Ray."
+)
+app.command()(platform.up)
+app.command()(platform.down)
+app.command()(platform.status)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        try:
+            typer.echo(f"fyre {version('fyretoolkit')}")
+        except PackageNotFoundError:
+            typer.echo("fyre (not installed: run scripts/up)")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def main() -> None:
+    """Entry point of the `fyre` script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""`up` and `down`: what an operator types, and what they read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from fyretoolkit.launch import preflight, processes
+from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.paths import PROJECT_ROOT, Home, runtime_dir
+from fyretoolkit.launch.progress import PlainProgress, Progress, TerminalProgress
+from fyretoolkit.launch.state import LineTail, RunState, parse_event, read_state
+from fyretoolkit.launch.supervisor import BOOTSTRAP_MODULE, clean_up_after
+from fyretoolkit.settings import DEMO_KEY
+
+_POLL_S = 0.1
+_DOWN_TIMEOUT_S = 60.0
+_KEPT = ("models (artifacts/)", "jobs (jobs/)", "deployments and keys (redis/)")
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `up` was asked for."""
+
+    home: Path
+    port: int
+    mode: str
+    is_detached: bool
+    has_demo: bool
+
+    @property
+    def bootstrap_module(self) -> str:
+        """The module that fills the cluster; tests in development mode may name another."""
+        replaced = os.environ.get("FYRE_BOOTSTRAP_MODULE") if self.mode == "development" else None
+        return replaced or BOOTSTRAP_MODULE
+
+
+def up(options: UpOptions) -> int:
+    """Start the platform and wait until it is ready; without `--detach`, stay until it ends. The exit code.
+
+    Raises:
+        LaunchError: it cannot start; the message says what to do.
+    """
+    home = Home(options.home)
+    running = read_state(home)
+    if running and running.is_alive():
+        verb = "is already running" if running.status == "ready" else f"is already {running.status}"
+        print(f"The platform {verb} at {running.url} (home {home.root}). Stop it with scripts/down.")
+        return 0
+    clean_up_after(home)
+    preflight.check_all(options.port)
+    home.prepare()
+    with _stop_signals_as_interrupt():
+        supervisor = _start_supervisor(home, options)
+        try:
+            state = _follow_start(home, supervisor)
+            print(summary(home, state, has_demo=options.has_demo), flush=True)
+            if options.is_detached:
+                return 0
+            print("Ctrl-C stops the platform.", flush=True)
+            return _stay(home, supervisor)
+        except KeyboardInterrupt:
+            print("\nStopping …", flush=True)
+            return down(home, is_purged=False)
+
+
+def _start_supervisor(home: Home, options: UpOptions) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable, "-m", "fyretoolkit.launch.supervisor",
+        f"--home={home.root}", f"--port={options.port}", f"--mode={options.mode}",
+        f"--bootstrap-module={options.bootstrap_module}",
+        "--demo" if options.has_demo else "--no-demo",
+        *(() if options.is_detached else ("--foreground",)),
+    ]  # fmt: skip
+    home.events_file.write_bytes(b"")
+    log = home.log("supervisor")
+    if log.exists():
+        log.replace(home.run_dir / "supervisor.log.1")
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def _progress() -> Progress:
+    console = Console()
+    return (
+        TerminalProgress(console)
+        if console.is_terminal
+        else PlainProgress(lambda line: print(line, flush=True))
+    )
+
+
+def _follow_start(home: Home, supervisor: subprocess.Popen[bytes]) -> RunState:
+    """Show the stages until the copy is ready.
+
+    Raises:
+        LaunchError: it ended before.
+    """
+    tail, progress = LineTail(home.events_file), _progress()
+    failure = ""
+    try:
+        while True:
+            code = supervisor.poll()  # before reading: what it wrote last is then there to read
+            for event in filter(None, map(parse_event, tail.new_lines())):
+                progress.show(event)
+                failure = event.message if event.stage == "failed" else failure
+                state = read_state(home)
+                if event.stage == "ready" and state:
+                    return state
+            if code == 3:
+                raise LaunchError(
+                    f"Another scripts/up is starting the platform in {home.root}: wait for that one."
+                )
+            if code is not None:
+                raise LaunchError(
+                    failure or "The supervisor ended.", log=None if failure else home.log("supervisor")
+                )
+            time.sleep(_POLL_S)
+    finally:
+        progress.close()
+
+
+def _stay(home: Home, supervisor: subprocess.Popen[bytes]) -> int:
+    """Print what happens until the supervisor ends, asked by `down` from elsewhere (0) or by a failure (1)."""
+    tail = LineTail(home.events_file)
+    tail.new_lines()
+    progress = PlainProgress(lambda line: print(line, flush=True))
+    while (code := supervisor.poll()) is None:
+        for event in filter(None, map(parse_event, tail.new_lines())):
+            progress.show(event)
+        time.sleep(_POLL_S)
+    state = read_state(home)
+    if code != 0:
+        raise LaunchError(
+            state.message if state and state.message else "The supervisor ended.", log=home.log("supervisor")
+        )
+    print("The platform was stopped.")
+    return 0
+
+
+@contextmanager
+def _stop_signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP act like Ctrl-C, so that a closed terminal leaves nothing behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def down(home: Home, *, is_purged: bool) -> int:
+    """Stop the platform of this home and say what is kept; with `is_purged`, remove that too. The exit code.
+
+    Raises:
+        LaunchError: a process would not end.
+    """
+    state = read_state(home)
+    was_running = state is not None and state.is_alive()
+    if state and was_running:
+        _end_supervisor(state)
+    left = clean_up_after(home)
+    if left:
+        raise LaunchError(f"These processes would not end: {sorted(left)}. End them by hand.")
+    print("The platform is stopped." if was_running else f"No platform is running in {home.root}.")
+    if is_purged:
+        purge(home)
+    elif home.root.exists():
+        print(
+            f"Kept in {home.root}: {', '.join(_KEPT)}. scripts/up continues with it; scripts/down --purge removes it."
+        )
+    return 0
+
+
+def _end_supervisor(state: RunState) -> None:
+    processes.send((state.pid,), signal.SIGTERM)
+    deadline = time.monotonic() + _DOWN_TIMEOUT_S
+    while state.is_alive():
+        if time.monotonic() > deadline:
+            processes.send((state.pid,), signal.SIGKILL)
+        time.sleep(_POLL_S)
+
+
+def purge(home: Home) -> None:
+    """Remove the home.
+
+    Raises:
+        LaunchError: the folder is not a home of the platform, or not empty of other things.
+    """
+    if not home.root.exists():
+        print(f"Nothing to remove: {home.root} does not exist.")
+        return
+    if not home.run_dir.is_dir() or not home.redis_dir.is_dir():
+        raise LaunchError(f"{home.root} does not look like a home of the platform: nothing was removed.")
+    shutil.rmtree(home.root)
+    shutil.rmtree(runtime_dir(home.root), ignore_errors=True)
+    print(f"Removed {home.root} with everything in it: {', '.join(_KEPT)}.")
+
+
+def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
+    """What to know and to type next, once the platform is ready."""
+    lines = [f"\nFyreToolkit answers at {state.url}"]
+    if state.mode == "development":
+        lines.append(f"  demo key   {DEMO_KEY} (development mode only)")
+        if has_demo:
+            lines.append(f"  try        {predict_example(state.url)}")
+    lines += [
+        f"  dashboard  {state.dashboard_url} asks for a token: cat {home.token_file}",
+        f"  fyre       {path_line()}",
+        "  stop       scripts/down",
+    ]
+    return "\n".join(lines)
+
+
+def predict_example(url: str) -> str:
+    """A command that works as it stands."""
+    body = '{"inputs":["an utterly compelling film","a complete waste of time"]}'
+    target = f"{url.removeprefix('http://')}/predict/sentiment-v1"
+    return f"curl -u {DEMO_KEY}: {target} -d '{body}' -H 'content-type: application/json'"
+
+
+def path_line() -> str:
+    """The line that puts `fyre` on PATH."""
+    return f'export PATH="{PROJECT_ROOT}/.venv/bin:$PATH"'

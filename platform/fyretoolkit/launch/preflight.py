@@ -1,0 +1,82 @@
+"""What must hold before anything is started; each refusal is one sentence with the way out."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import psutil
+
+from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.ports import is_free, listener_of
+
+MINIMUM_MEMORY_BYTES = 5 << 29  # 2.5 GiB: Ray's own processes, Serve, the ingress and four small models
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def check_all(port: int) -> None:
+    """Refuse to start where it cannot work.
+
+    Raises:
+        LaunchError: with what to do about it.
+    """
+    check_system(platform.system(), platform.python_implementation(), sys.version_info[:2])
+    check_port(port)
+    check_memory(available_memory_bytes())
+
+
+def check_system(system: str, implementation: str, version: tuple[int, int]) -> None:
+    """Linux and CPython 3.11 or 3.12.
+
+    Raises:
+        LaunchError: this is something else.
+    """
+    if system != "Linux":
+        raise LaunchError(
+            f"The platform runs on Linux, and this is {system}: use a Linux machine, container or WSL 2."
+        )
+    if implementation != "CPython" or version not in ((3, 11), (3, 12)):
+        found = f"{implementation} {version[0]}.{version[1]}"
+        raise LaunchError(
+            f"CPython 3.11 or 3.12 is needed, and this is {found}: install one of them and run scripts/up again."
+        )
+
+
+def check_memory(available_bytes: int) -> None:
+    """At least 2.5 GiB.
+
+    Raises:
+        LaunchError: there is less.
+    """
+    if available_bytes < MINIMUM_MEMORY_BYTES:
+        needed, free = MINIMUM_MEMORY_BYTES / (1 << 30), available_bytes / (1 << 30)
+        raise LaunchError(
+            f"The platform needs {needed:.1f} GiB of free memory, and {free:.1f} GiB are free: "
+            "stop something or use a larger machine."
+        )
+
+
+def check_port(port: int) -> None:
+    """The port of the API is free and may be bound.
+
+    Raises:
+        LaunchError: it is in use, or out of range.
+    """
+    if not 1 <= port <= 65_535:
+        raise LaunchError(f"Port {port} does not exist: use --port with a number from 1 to 65535.")
+    if not is_free(port):
+        raise LaunchError(
+            f"Port {port} is in use by {listener_of(port)}: stop it or use --port with another number."
+        )
+
+
+def available_memory_bytes() -> int:
+    """Free memory of the machine, or what this process's control group still allows if that is less."""
+    available = psutil.virtual_memory().available
+    try:
+        limit = (_CGROUP / "memory.max").read_text("ascii").strip()
+        used = int((_CGROUP / "memory.current").read_text("ascii"))
+    except (OSError, ValueError):  # no control group version 2, or the root one
+        return available
+    return available if limit == "max" else min(available, int(limit) - used)

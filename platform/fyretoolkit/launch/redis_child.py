@@ -1,0 +1,85 @@
+"""The supervisor's Redis: started first, started again when it dies.
+
+With `appendfsync always` Redis ends itself when it cannot write its file (a full disk), so a restart is part
+of its normal life: the first one at once, then with growing pauses, since a disk does not get free by being
+asked often.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fyretoolkit.launch import children
+from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.paths import Home
+from fyretoolkit.store import embedded
+
+_LONGEST_PAUSE_S = 10.0
+_STEADY_S = 60.0
+
+
+class RedisChild:
+    """One Redis process after another over one folder."""
+
+    def __init__(
+        self,
+        home: Home,
+        runtime_dir: Path,
+        *,
+        environment: Mapping[str, str],
+        note: Callable[[str, str], None],
+    ) -> None:
+        self._home = home
+        self._socket_path = runtime_dir / "redis.sock"
+        self._environment = environment
+        self._note = note
+        self._has_answered = False
+        self._started_at = 0.0
+        self._failures = 0
+        self._resume_at: float | None = None
+        self.pid = 0
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Start the server without waiting for it.
+
+        Raises:
+            PlatformError: there is no server to start.
+        """
+        self._arguments = embedded.server_arguments(
+            embedded.find_server(), directory=self._home.redis_dir, socket_path=self._socket_path
+        )
+        self._spawn()
+
+    def _spawn(self) -> None:
+        self.pid = children.spawn(self._arguments, self._environment, output=self._home.log("redis"))
+        self._started_at = time.monotonic()
+        self._resume_at = None
+
+    def is_answering(self) -> bool:
+        """Whether the server answers PING."""
+        self._has_answered = embedded.is_answering(self._socket_path)
+        return self._has_answered
+
+    def revive_if_ended(self, ended: Mapping[int, int]) -> None:
+        """Start the server again if it is among the ended, now or when its pause is over.
+
+        Raises:
+            LaunchError: it ended before it ever answered.
+        """
+        now = time.monotonic()
+        if self.pid in ended and self._resume_at is None:
+            code = ended[self.pid]
+            if not self._has_answered:
+                raise LaunchError(
+                    f"Redis ended with code {code} while it started.", log=self._home.log("redis")
+                )
+            self._failures = 1 if now - self._started_at > _STEADY_S else self._failures + 1
+            pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 2)) if self._failures > 1 else 0.0
+            self._note("redis", f"Redis ended with code {code}: starting it again in {pause_s:.1f} s.")
+            self._resume_at = now + pause_s
+        if self._resume_at is not None and now >= self._resume_at:
+            self._spawn()
+            self.restarts += 1

@@ -1,0 +1,43 @@
+"""The real supervisor and the real Redis over a stand-in for Ray, which takes 15 s to start.
+
+The stand-in behaves as `ray start --block` does towards its supervisor: it says that it has started, has a
+child in a group of its own, and stays. `FAKE_RAY=fails` makes it end at once; `FAKE_BOOTSTRAP=fails` makes
+the bootstrap report a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fyretoolkit.launch import children, supervisor
+
+RAY = """
+import os, subprocess, sys, time
+if os.environ.get("FAKE_RAY") == "fails":
+    sys.exit(7)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+print("Ray runtime started.", flush=True)
+time.sleep(600)
+"""
+BOOTSTRAP = """
+import json, os, sys
+assert sys.stdin.readline() == "go\\n"
+print(json.dumps({"stage": "serve", "state": "start", "message": ""}), flush=True)
+if os.environ.get("FAKE_BOOTSTRAP") == "fails":
+    print(json.dumps({"stage": "serve", "state": "failed", "message": "the reason"}), flush=True)
+    sys.exit(1)
+print(json.dumps({"stage": "serve", "state": "done", "message": "2 proxies"}), flush=True)
+"""
+
+
+def main() -> int:
+    """Run the supervisor with this process's arguments."""
+    children.ray_head_arguments = lambda copy: [sys.executable, "-c", RAY]
+    children.bootstrap_arguments = lambda module: [sys.executable, "-c", BOOTSTRAP]
+    os.environ.pop("FYRE_REDIS_URL", None)
+    return supervisor.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""A whole copy of the platform for the system tests, started as `scripts/up` does, on ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import yaml
+
+from fyretoolkit.launch.paths import Home
+from fyretoolkit.launch.processes import find_ours
+from fyretoolkit.launch.state import read_state
+from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT
+
+T = TypeVar("T")
+
+_POLL_S = 0.1
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(check: Callable[[], T | None], *, timeout_s: float, what: str) -> T:
+    """The first answer of `check` that is not None or False, asked again and again; fails after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if answer := check():
+            return answer
+        time.sleep(_POLL_S)
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+@dataclass(frozen=True)
+class RunningPlatform:
+    """One copy: its home, its port, and a client with the demo key."""
+
+    home: Path
+    port: int
+    environ: dict[str, str]
+
+    @classmethod
+    def in_folder(cls, folder: Path, overrides: dict[str, Any]) -> RunningPlatform:
+        """A copy that is not started yet; `overrides` change sections of the configuration."""
+        config = yaml.safe_load((PROJECT_ROOT / "configs" / "platform.yaml").read_text("utf-8"))
+        for section, values in overrides.items():
+            config[section] = {**config[section], **values}
+        path = folder / "platform.yaml"
+        path.write_text(yaml.safe_dump(config), "utf-8")
+        return cls(folder / "home", free_port(), {**os.environ, "FYRE_CONFIG": str(path)})
+
+    def launch(self, *arguments: str) -> str:
+        """Run `fyre up` or `fyre down` for this copy; what it printed."""
+        command = [sys.executable, "-m", "fyretoolkit.launch", *arguments, f"--home={self.home}"]
+        done = subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+        return done.stdout
+
+    def up(self) -> str:
+        """Start it and wait until it is ready."""
+        return self.launch("up", "--detach", f"--port={self.port}")
+
+    def down(self, *arguments: str) -> str:
+        """Stop it."""
+        return self.launch("down", *arguments)
+
+    def logs(self) -> str:
+        """The ends of its logs, for a failure's message."""
+        files = sorted((self.home / "run").glob("*.log"))
+        return "".join(f"\n== {path.name}\n{path.read_text('utf-8', 'replace')[-2000:]}" for path in files)
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.Client:
+        """A client with the demo key."""
+        return httpx.Client(base_url=self.url, auth=(DEMO_KEY, ""), timeout=60, trust_env=False)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this copy but its supervisor."""
+        state = read_state(Home(self.home))
+        if state is None:
+            return []
+        pids = find_ours(state.run_id, state.pid, state.start_ticks)
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
+    def kill(self, name: str) -> int:
+        """`kill -9` the one process of this copy whose command line begins with `name`; its pid."""
+
+        def find() -> psutil.Process | None:
+            matching = [each for each in self.processes() if " ".join(_command_line(each)).startswith(name)]
+            return matching[0] if matching else None
+
+        process = until(find, timeout_s=20, what=f"a process {name!r}")
+        process.send_signal(signal.SIGKILL)
+        return process.pid
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+def submit(client: httpx.Client, model: str, input_url: str, **fields: Any) -> str:
+    """Create a batch job; its id."""
+    answer = client.post(f"/batch/{model}", json={"input_url": input_url, **fields})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["status"] == "queued"
+    return str(answer.json()["id"])
+
+
+def finished(client: httpx.Client, job_id: str, *, timeout_s: float = 120) -> dict[str, Any]:
+    """The job once it has ended; its progress never goes back meanwhile."""
+    seen = 0
+
+    def ended() -> dict[str, Any] | None:
+        nonlocal seen
+        job: dict[str, Any] = client.get(f"/jobs/{job_id}").json()
+        assert job["progress"]["processed"] >= seen
+        seen = job["progress"]["processed"]
+        return job if job["finished"] else None
+
+    return until(ended, timeout_s=timeout_s, what=f"the end of {job_id}")
+
+
+def lines(client: httpx.Client, url: str) -> list[dict[str, Any]]:
+    """The JSON lines behind an output or errors URL."""
+    answer = client.get(url)
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def deployed(client: httpx.Client, body: dict[str, Any], *, timeout_s: float = 120) -> dict[str, Any]:
+    """Create a deployment and wait until it is ready or has failed; the resource."""
+    answer = client.post("/deployments", json=body)
+    assert answer.status_code == 201, answer.text
+    name = answer.json()["id"]
+
+    def settled() -> dict[str, Any] | None:
+        deployment: dict[str, Any] = client.get(f"/deployments/{name}").json()
+        return deployment if deployment["status"] in ("ready", "failed") else None
+
+    return until(settled, timeout_s=timeout_s, what=f"{name} ready or failed")
