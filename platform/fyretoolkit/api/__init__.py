@@ -1,0 +1,1 @@
+"""The HTTP front: authentication, validation, the envelope, and the routes."""

@@ -1,0 +1,107 @@
+"""The FastAPI app: routes, the predict path beside them, the edge around all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from fyretoolkit.api.edge import Edge, exchange_of
+from fyretoolkit.api.openapi import describe
+from fyretoolkit.api.predict import PredictEndpoint
+from fyretoolkit.api.responses import CODES_BY_STATUS, error_headers
+from fyretoolkit.api.routes import deployments, health, jobs, models
+from fyretoolkit.api.services import Services
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.schemas.errors import invalid_request, render_error
+
+API_VERSION = "1.0.0"
+_CANCEL_AGAIN_S = 0.1
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def create_app(services: Services) -> FastAPI:
+    """The whole API. Its lifespan keeps the routing table fresh and ends the connection to Redis."""
+    app = FastAPI(
+        title="FyreToolkit",
+        version=API_VERSION,
+        summary="Deploy ONNX models, predict in real time, run them over files.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    for part in (models, deployments, jobs, health):
+        app.include_router(part.router)
+    app.router.routes.append(Route("/predict/{model_id}", PredictEndpoint(services), methods=["POST"]))
+    app.add_exception_handler(HTTPException, _render_http_exception)
+    app.add_exception_handler(RequestValidationError, _render_invalid_query)
+    app.add_middleware(Edge)
+    app.openapi = _described_once(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    watching = asyncio.create_task(services.routes.watch())
+    try:
+        yield
+    finally:
+        await _end(watching)
+        await services.store.close()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel until it has ended: redis-py swallows a cancellation that comes while it connects."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
+
+
+def _described_once(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    def openapi() -> dict[str, Any]:
+        app.openapi_schema = app.openapi_schema or describe(app)
+        return app.openapi_schema
+
+    return openapi
+
+
+async def _render_http_exception(request: Request, error: Exception) -> Response:
+    """The router's own refusals: unknown paths and methods."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - the type it is registered for
+    failure = PlatformError(CODES_BY_STATUS.get(error.status_code, "internal_error"))
+    headers = {"Allow": ", ".join(_allowed_methods(request))} if failure.status == 405 else {}
+    return _envelope(request, failure, headers)
+
+
+async def _render_invalid_query(request: Request, error: Exception) -> Response:
+    """Path and query parameters that do not fit."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the type it is registered for
+    errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]  # without "query" or "path"
+    return _envelope(request, invalid_request(errors))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Every method of the path: the router itself names those of one route alone."""
+
+    def is_routed(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_routed(method)]
+
+
+def _envelope(request: Request, error: PlatformError, headers: dict[str, str] | None = None) -> Response:
+    body = render_error(error, exchange_of(request.scope).request_id)
+    response = Response(body, error.status, headers, media_type="application/json")
+    response.raw_headers.extend(error_headers(error))
+    return response

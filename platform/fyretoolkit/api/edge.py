@@ -1,0 +1,144 @@
+"""The outermost layer: request ids, the envelope around every failure, one access log line a request.
+
+A pure ASGI function: Starlette's BaseHTTPMiddleware would copy every body through a queue. Whatever happens inside,
+what leaves here has an X-Request-Id, and a failure has our envelope.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fyretoolkit.api.requests import SERVE_HEADERS, ClientGoneError, request_id
+from fyretoolkit.api.responses import CODES_BY_STATUS, JSON, RawHeaders, send_error
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.organizations import Principal
+
+_KEY = "fyre.exchange"
+_KEPT_HEADERS = frozenset((b"allow", b"content-range", b"retry-after", b"www-authenticate"))
+_CLIENT_GONE = 499
+_MAX_LOGGED_CHARS = 512
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("fyretoolkit.access")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and what is known of it so far; every layer finds it in the scope."""
+
+    request_id: str
+    principal: Principal | None = None
+    status: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that the edge began."""
+    exchange: Exchange = scope[_KEY]
+    return exchange
+
+
+class Edge:
+    """Wraps an ASGI app. Edges nest: Serve's own wrapper stands between two of them and would answer a failure itself.
+
+    Each renders what fails within it; the outermost one begins the exchange and logs it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _KEY in scope:
+            await self._answer(scope, receive, _Answer(send, exchange_of(scope)))
+        else:
+            await self._exchange(scope, receive, send)
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(request_id(scope["headers"]))
+        dropped = SERVE_HEADERS | {b"x-request-id"}
+        headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+        headers.append((b"x-request-id", exchange.request_id.encode()))
+        try:
+            inner = {**scope, "headers": headers, _KEY: exchange}
+            await self._answer(inner, receive, _Answer(send, exchange))
+        finally:
+            _log(scope, exchange)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientGoneError:
+            exchange = exchange_of(scope)
+            exchange.status = exchange.status or _CLIENT_GONE
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
+            await answer.fail(error)
+
+
+class _Answer:
+    """The way out: adds the request id, and replaces every failure that is not our envelope."""
+
+    def __init__(self, send: Send, exchange: Exchange) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._is_replaced = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif not self._is_replaced:
+            await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """The envelope for what was raised inside; a defect leaves its traceback in the log alone."""
+        request = self._exchange.request_id
+        if not isinstance(error, PlatformError):
+            logger.error("Request %s failed with a defect", request, exc_info=error)
+            error = PlatformError("internal_error")
+        elif error.status == 500:
+            logger.error("Request %s failed", request, exc_info=error)
+        if self._exchange.status:
+            raise error  # the status has left: only a broken connection can say it
+        await send_error(self.send, error, request)
+
+    async def _start(self, message: Message) -> None:
+        status: int = message["status"]
+        headers = [(name.lower(), value) for name, value in message.get("headers", [])]
+        if status >= 400 and (b"content-type", JSON) not in headers:
+            self._is_replaced = True
+            await self._replace(status, [pair for pair in headers if pair[0] in _KEPT_HEADERS])
+            return
+        self._exchange.status = status
+        kept = [pair for pair in headers if pair[0] != b"x-request-id"]
+        kept.append((b"x-request-id", self._exchange.request_id.encode()))
+        await self._send({**message, "headers": kept})
+
+    async def _replace(self, status: int, headers: RawHeaders) -> None:
+        """A framework's own answer, said in our words; what follows of it is dropped."""
+        fresh = _Answer(self._send, self._exchange)
+        error = PlatformError(CODES_BY_STATUS.get(status, "internal_error"))
+        await send_error(fresh.send, error, self._exchange.request_id, headers)
+
+
+def _log(scope: Scope, exchange: Exchange) -> None:
+    """One JSON line, never with a query (it may hold a signature), a header or a body."""
+    if not access_logger.isEnabledFor(logging.INFO):
+        return
+    principal = exchange.principal
+    line = {
+        "event": "request",
+        "request_id": exchange.request_id,
+        "method": scope["method"],
+        "path": scope["path"][:_MAX_LOGGED_CHARS],
+        "status": exchange.status,
+        "duration_ms": round((time.perf_counter() - exchange.began) * 1000, 2),
+        "org": principal.org if principal else None,
+        "key": principal.key_id if principal else None,
+    }
+    access_logger.info(json.dumps(line))

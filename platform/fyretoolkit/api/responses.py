@@ -1,0 +1,57 @@
+"""Writing an answer: JSON over plain ASGI, and the error envelope with its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.types import Send
+
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.schemas.errors import render_error
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+CHALLENGE = b'Basic realm="FyreToolkit"'
+JSON = b"application/json"
+
+CODES_BY_STATUS = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+    431: "headers_too_large",
+    502: "bad_gateway",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+"""What a bare status of the framework means in our catalogue; any other one is `internal_error`."""
+
+
+def error_headers(error: PlatformError) -> RawHeaders:
+    """The headers that a code asks for, beside the content type."""
+    headers: RawHeaders = []
+    if error.status == 401:
+        headers.append((b"www-authenticate", CHALLENGE))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(error.retry_after_s).encode()))
+    return headers
+
+
+async def send_json(
+    send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """One whole JSON answer."""
+    raw = [(b"content-type", JSON), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(
+    send: Send, error: PlatformError, request_id: str, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """The envelope of an error, with the headers it asks for and those given."""
+    body = render_error(error, request_id)
+    await send_json(send, error.status, body, [*error_headers(error), *headers])

@@ -1,0 +1,137 @@
+"""`/deployments`: what is to be served. Nothing here waits for a replica; the controller closes the gap."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
+from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
+from fyretoolkit.api.openapi import creation_headers, failures, request_body
+from fyretoolkit.api.pages import check_cursor, fill_page
+from fyretoolkit.api.services import Services
+from fyretoolkit.api.sources import resolve_source
+from fyretoolkit.core.deployments import PREFIX, Deployment
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import is_id, new_id
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.schemas.deployments import DeletedDeployment, DeploymentCreate, DeploymentResource
+from fyretoolkit.schemas.pages import Page, PageQuery
+from fyretoolkit.serving.predict import unknown_region
+
+COLLECTION = "/deployments"
+_GONE = (DeploymentStatus.DRAINING, DeploymentStatus.DELETED)
+
+router = APIRouter(tags=["Deployments"])
+
+
+@router.post(
+    COLLECTION,
+    status_code=201,
+    summary="Create a deployment",
+    response_model=DeploymentResource,
+    responses={**creation_headers(201), **failures(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+    openapi_extra=request_body(DeploymentCreate),
+)
+async def create_deployment(
+    request: Request,
+    principal: Writer,
+    services: Parts,
+    body: Annotated[DeploymentCreate, Depends(json_body(DeploymentCreate))],
+) -> Response:
+    """Answers at once with status `provisioning`; `GET /deployments/{id}` says how far it is."""
+    claim = claim_of(request, principal, body)
+    if (answer := await find_replay(services.store, claim)) is not None:
+        return replayed(answer, status=201, collection=COLLECTION)
+    deployment = await _new_deployment(services, principal.org, body)
+    answer = DeploymentResource.from_record(deployment).to_json()
+    creation = await services.deployments.create(
+        deployment, idempotency=claim.with_answer(answer) if claim else None
+    )
+    return created(creation, answer, status=201, collection=COLLECTION)
+
+
+@router.get(COLLECTION, summary="List deployments", responses=failures(400, 401, 403, 503))
+async def list_deployments(
+    principal: Reader, services: Parts, query: Annotated[PageQuery, Query()]
+) -> Page[DeploymentResource]:
+    """The organization's deployments that were not deleted, newest first."""
+    check_cursor(query.starting_after, PREFIX)
+
+    async def fetch(limit: int, after: Deployment | None) -> Sequence[Deployment]:
+        cursor = after.id if after else query.starting_after
+        return await services.deployments.page(principal.org, limit, starting_after=cursor)
+
+    found, has_more = await fill_page(fetch, query.limit, keep=lambda item: item.status not in _GONE)
+    data = await asyncio.gather(*(_resource_of(services, deployment) for deployment in found))
+    return Page[DeploymentResource](data=list(data), has_more=has_more)
+
+
+@router.get(
+    COLLECTION + "/{deployment_id}", summary="Get a deployment", responses=failures(401, 403, 404, 503)
+)
+async def get_deployment(deployment_id: str, principal: Reader, services: Parts) -> DeploymentResource:
+    """The deployment with what happened to it so far. Those of the public models can be read by everyone."""
+    for org in (principal.org, PUBLIC_ORG):
+        deployment = await _find(services, org, deployment_id)
+        if deployment is not None and deployment.status is not DeploymentStatus.DELETED:
+            return await _resource_of(services, deployment)
+    raise PlatformError("deployment_not_found")
+
+
+@router.delete(
+    COLLECTION + "/{deployment_id}", summary="Delete a deployment", responses=failures(401, 403, 404, 503)
+)
+async def delete_deployment(deployment_id: str, principal: Writer, services: Parts) -> DeletedDeployment:
+    """Out of the routing table first; requests in flight finish, then its replicas are freed. Repeatable for 24 h."""
+    deployment = await _find(services, principal.org, deployment_id)
+    if deployment is None:
+        raise PlatformError("deployment_not_found")
+    if deployment.status not in _GONE:
+        await services.deployments.transition(
+            deployment, DeploymentStatus.DRAINING, message="The caller deleted it."
+        )
+    return DeletedDeployment(id=deployment.id)
+
+
+async def _new_deployment(services: Services, org: str, body: DeploymentCreate) -> Deployment:
+    regions = services.settings.regions
+    if body.region not in regions:
+        raise unknown_region(body.region, regions)
+    source = await resolve_source(services, org, body.model_uri, body.model_id)
+    now = time.time()
+    return Deployment(
+        id=new_id(PREFIX),
+        org=org,
+        status=DeploymentStatus.PROVISIONING,
+        stage=Stage.FETCHING,
+        model=source.model_id,
+        model_uri=source.uri,
+        region=body.region,
+        created=int(now),
+        updated=int(now),
+        stage_at=now,
+        replicas=body.replicas,
+        traffic=body.traffic,
+        num_gpus=body.num_gpus,
+        is_model_id_chosen=source.is_id_chosen,
+        autoscaling=body.autoscaling.model_dump() if body.autoscaling else None,
+        artifact=source.artifact,
+        spec=source.spec,
+    )
+
+
+async def _find(services: Services, org: str, deployment_id: str) -> Deployment | None:
+    if not is_id(deployment_id, PREFIX):
+        return None
+    return await services.deployments.get(org, deployment_id)
+
+
+async def _resource_of(services: Services, deployment: Deployment) -> DeploymentResource:
+    events = await services.deployments.events(deployment.org, deployment.id)
+    return DeploymentResource.from_record(deployment, events)

@@ -1,0 +1,129 @@
+"""The error envelope, and how a body that does not fit becomes one.
+
+Every non-2xx answer has this one shape, so a client needs one branch for failure. The rejected alternative, RFC 9457
+problem details, names the fields otherwise than the specification does.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.schemas.wire import Resource
+
+_SHOWN_FIELDS = 50
+_NAMED_FIELDS = 3
+_MAX_NAME_CHARS = 100
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class FieldError(Resource):
+    """One field that does not fit."""
+
+    path: str
+    message: str
+
+
+class ErrorBody(Resource):
+    """What went wrong; `request_id` equals the X-Request-Id header."""
+
+    code: str
+    message: str
+    request_id: str
+    details: dict[str, JsonValue] | None = None
+
+
+class ErrorEnvelope(Resource):
+    """The body of every answer that is not 2xx."""
+
+    error: ErrorBody
+
+
+class ItemErrorBody(Resource):
+    """Why one item of a prediction has no result (`on_error: continue`)."""
+
+    code: str
+    message: str
+
+
+def render_error(error: PlatformError, request_id: str) -> bytes:
+    """The envelope's bytes."""
+    body: dict[str, object] = {"code": error.code, "message": error.message, "request_id": request_id}
+    if error.details:
+        body["details"] = error.details
+    return orjson.dumps({"error": body})
+
+
+def parse_request(body: bytes, request_type: type[M]) -> M:
+    """The request in a JSON body.
+
+    Raises:
+        PlatformError: `malformed_json` with the position, `invalid_request` with `details.fields`.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        where = "The body is empty" if not body.strip() else f"The body is not valid JSON: {error}"
+        raise PlatformError("malformed_json", f"{where}. Send a JSON object.") from error
+    if not isinstance(value, dict):
+        raise PlatformError("invalid_request", 'The body must be a JSON object, such as {"name": "value"}.')
+    try:
+        return request_type.model_validate(value)
+    except ValidationError as error:
+        raise invalid_request(error.errors(include_url=False), tuple(request_type.model_fields)) from error
+
+
+def invalid_request(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> PlatformError:
+    """Pydantic's errors as one 400 that names each field; `known` are the fields of the outermost object."""
+    fields = [_field_error(error, known) for error in errors[:_SHOWN_FIELDS]]
+    named = " ".join(f"{field.path}: {field.message}" for field in fields[:_NAMED_FIELDS])
+    more = len(errors) - _NAMED_FIELDS
+    return invalid_fields(named + (f" And {more} more, see details.fields." if more > 0 else ""), fields)
+
+
+def invalid_field(path: str, message: str) -> PlatformError:
+    """A 400 about one field."""
+    return invalid_fields(f"{path}: {message}", [FieldError(path=path, message=message)])
+
+
+def invalid_fields(message: str, fields: Sequence[FieldError]) -> PlatformError:
+    """A 400 with `details.fields`."""
+    return PlatformError(
+        "invalid_request", message, details={"fields": [field.model_dump() for field in fields]}
+    )
+
+
+def _field_error(error: Mapping[str, Any], known: Sequence[str]) -> FieldError:
+    location: tuple[str | int, ...] = error["loc"]
+    return FieldError(path=_path(location), message=_message(error, location, known))
+
+
+def _message(error: Mapping[str, Any], location: tuple[str | int, ...], known: Sequence[str]) -> str:
+    if error["type"] == "missing":
+        return "This field is required."
+    if error["type"] != "extra_forbidden":
+        text = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+        return f"{text}."
+    if not known:
+        return "Unknown field. Remove it."
+    near = difflib.get_close_matches(str(location[-1]), known, n=1) if len(location) == 1 else []
+    if near:
+        return f"Unknown field. Did you mean {near[0]}?"
+    return "Unknown field. Remove it." if len(location) > 1 else f"Unknown field. Known: {', '.join(known)}."
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            name = part[:_MAX_NAME_CHARS]
+            path += f".{name}" if path else name
+    return path or "body"

@@ -1,0 +1,35 @@
+"""Pages of a list: the query that asks for one and the envelope that holds it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field
+
+from fyretoolkit.schemas.wire import RequestModel, Resource
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+
+T = TypeVar("T")
+
+
+class PageQuery(RequestModel):
+    """`?limit=&starting_after=` of every list. Query values are text, so numbers are read from it."""
+
+    model_config = ConfigDict(strict=False)
+
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most objects to return.")] = (
+        DEFAULT_LIMIT
+    )
+    starting_after: Annotated[
+        str | None, Field(description="The id of the last object of the page before.")
+    ] = None
+
+
+class Page(Resource, Generic[T]):
+    """Newest first. `has_more`: there are older ones."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    has_more: bool

@@ -1,0 +1,49 @@
+"""The moment by which an answer must be there; everything a request waits for is bounded by it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fyretoolkit.core.errors import PlatformError
+
+
+class Deadline:
+    """Begins when it is made."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._timeout_ms = timeout_ms
+        self._end = time.monotonic() + timeout_ms / 1000
+
+    def remaining_s(self) -> float:
+        """Seconds left.
+
+        Raises:
+            PlatformError: `deadline_exceeded`, none are.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise self._exceeded()
+        return left
+
+    @asynccontextmanager
+    async def bounding(self) -> AsyncIterator[float]:
+        """Ends what runs inside at the deadline; gives the seconds left.
+
+        Raises:
+            PlatformError: `deadline_exceeded`.
+        """
+        left = self.remaining_s()
+        try:
+            async with asyncio.timeout(left):
+                yield left
+        except TimeoutError as error:
+            raise self._exceeded() from error
+
+    def _exceeded(self) -> PlatformError:
+        return PlatformError(
+            "deadline_exceeded",
+            f"The answer was not ready within {self._timeout_ms} ms. Try again, or raise options.timeout_ms.",
+        )

@@ -1,0 +1,204 @@
+"""The routing table: which deployment of a model takes the next prediction.
+
+A snapshot of all deployments in memory, so that a prediction asks Redis nothing. It is renewed by a message on the
+changes channel and, since messages may be lost, by looking at a version counter every second. The rejected
+alternative, a lookup in Redis for each request with a short cache, is slower and as stale.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio.client import PubSub
+
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import is_slug
+from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.models.codec import Codec
+from fyretoolkit.serving.codecs import CodecCache
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.models import ModelStore
+
+POLL_S = 1.0
+_ROUTABLE = (DeploymentStatus.READY, DeploymentStatus.DEGRADED)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to an answer: `application` is the Serve application and the deployment's id."""
+
+    application: str
+    org: str
+    model: str
+    region: str
+    traffic: int
+    artifact: str
+    codec: Codec
+    max_batch_size: int
+    is_degraded: bool = False
+
+
+def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | None:
+    """The route for a draw from [0, 1), by traffic weight.
+
+    Ready ones come before degraded ones, then those in the wished region before others; None if none takes traffic.
+    """
+    candidates = [route for route in routes if route.traffic > 0]
+    candidates = [route for route in candidates if not route.is_degraded] or candidates
+    candidates = [route for route in candidates if route.region == region] or candidates
+    left = draw * sum(route.traffic for route in candidates)
+    for route in candidates:
+        left -= route.traffic
+        if left < 0:
+            return route
+    return candidates[-1] if candidates else None
+
+
+class RoutingTable:
+    """The snapshot and its renewal. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployments: DeploymentStore,
+        models: ModelStore,
+        codecs: CodecCache,
+        *,
+        on_renewed: Callable[[frozenset[str]], Awaitable[None]],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`on_renewed` learns the applications of all live deployments, those that drain included."""
+        self._store = store
+        self._deployments = deployments
+        self._models = models
+        self._codecs = codecs
+        self._on_renewed = on_renewed
+        self._draw = draw
+        self._lock = asyncio.Lock()
+        self._version: int | None = None
+        self._routes: Mapping[tuple[str, str], Sequence[Route]] = {}
+        self._live: Mapping[tuple[str, str], Sequence[Deployment]] = {}
+
+    async def route(self, org: str, model_id: str, region: str | None = None) -> Route:
+        """The deployment for the next prediction: the organization's own model, else the public one.
+
+        Raises:
+            PlatformError: `model_not_found`, or `model_not_ready` with the states of the model's deployments.
+        """
+        found = self._pick(org, model_id, region)
+        if found is None:
+            await self.refresh_if_changed()
+            found = self._pick(org, model_id, region)  # even if unchanged: another task may just have read it
+        if found is None:
+            raise await self._why_not(org, model_id)
+        return found
+
+    def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
+        """The live deployments that answer, or will answer, this organization's predictions with this model."""
+        return self._live.get((org, model_id)) or self._live.get((PUBLIC_ORG, model_id)) or ()
+
+    async def refresh(self) -> None:
+        """Read the table anew.
+
+        Raises:
+            PlatformError: `unavailable`; the snapshot stays as it was.
+        """
+        async with self._lock:
+            await self._load(await self._deployments.routes_version())
+
+    async def refresh_if_changed(self) -> bool:
+        """Read the table anew if any deployment changed since; whether one did."""
+        async with self._lock:
+            version = await self._deployments.routes_version()
+            if version == self._version:
+                return False
+            await self._load(version)
+            return True
+
+    async def watch(self) -> None:
+        """Keep the table fresh until cancelled. While Redis is away the last snapshot stays in use."""
+        while True:
+            try:
+                async with self._store.subscribe() as changes:
+                    while True:
+                        await self.refresh_if_changed()
+                        await _wait_for_change(changes)
+            except Exception as error:  # noqa: BLE001 - whatever it is, predictions go on with the last snapshot
+                logger.warning("The routing table cannot be renewed, trying again: %r", error)
+            await asyncio.sleep(POLL_S)
+
+    def _pick(self, org: str, model_id: str, region: str | None) -> Route | None:
+        routes = self._routes.get((org, model_id)) or self._routes.get((PUBLIC_ORG, model_id)) or ()
+        return pick(routes, region, self._draw())
+
+    async def _load(self, version: int) -> None:
+        """`version` was read before the deployments are, so a change in between is seen at the next look."""
+        live: dict[tuple[str, str], list[Deployment]] = {}
+        routes: dict[tuple[str, str], list[Route]] = {}
+        for deployment in await self._deployments.live():
+            key = deployment.org, deployment.model
+            live.setdefault(key, []).append(deployment)
+            if deployment.status in _ROUTABLE and (route := await self._route_to(deployment)):
+                routes.setdefault(key, []).append(route)
+        self._codecs.keep_only({route.artifact for group in routes.values() for route in group})
+        self._live, self._routes, self._version = live, routes, version
+        await self._on_renewed(frozenset(each.id for group in live.values() for each in group))
+
+    async def _route_to(self, deployment: Deployment) -> Route | None:
+        """None, with a log line, for a deployment that this process cannot decode for: the others are unharmed."""
+        if deployment.artifact is None or deployment.spec is None:
+            logger.error("%s is %s without an artifact", deployment.id, deployment.status)
+            return None
+        try:
+            codec = await self._codecs.get(deployment.artifact, deployment.spec)
+        except Exception:
+            logger.exception("%s has no usable codec", deployment.id)
+            return None
+        return Route(
+            application=deployment.id,
+            org=deployment.org,
+            model=deployment.model,
+            region=deployment.region,
+            traffic=deployment.traffic,
+            artifact=deployment.artifact,
+            codec=codec,
+            max_batch_size=codec.spec.max_batch_size,
+            is_degraded=deployment.status is DeploymentStatus.DEGRADED,
+        )
+
+    async def _why_not(self, org: str, model_id: str) -> PlatformError:
+        deployments = self.deployments_of(org, model_id)
+        if not deployments and (not is_slug(model_id) or await self._models.get(org, model_id) is None):
+            return PlatformError("model_not_found")
+        return not_ready(model_id, deployments)
+
+
+def not_ready(model_id: str, deployments: Sequence[Deployment]) -> PlatformError:
+    """The 409 that names each deployment's state."""
+    states = [
+        {"id": deployment.id, "status": deployment.status, "stage": deployment.stage}
+        for deployment in deployments
+    ]
+    named = ", ".join(f"{deployment.id} is {deployment.status}" for deployment in deployments[:5])
+    why = f"has no ready deployment ({named})" if named else "is not deployed"
+    return PlatformError(
+        "model_not_ready",
+        f"Model {model_id} {why}. Deploy it with POST /deployments, or wait until it is ready.",
+        details={"deployments": states},
+    )
+
+
+async def _wait_for_change(changes: PubSub) -> None:
+    """Until a message comes or `POLL_S` passed; messages that came meanwhile are taken along."""
+    timeout = POLL_S
+    while await changes.get_message(timeout=timeout) is not None:
+        timeout = 0.0

@@ -1,0 +1,190 @@
+"""Authentication: who gets in, and that nobody learns why not."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+
+import pytest
+
+from fyretoolkit.api.auth import CACHE_S, Keyring, new_key
+from fyretoolkit.api.services import open_services
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.organizations import ApiKey, Scope
+from fyretoolkit.settings import DEMO_KEY, Settings
+from fyretoolkit.store.api_keys import ApiKeyStore
+from tests.support.api_bench import Bench, InProcessCall
+
+pytestmark = pytest.mark.anyio
+
+_DEMO = base64.b64encode(f"{DEMO_KEY}:".encode()).decode()
+
+
+async def _status_with(bench: Bench, *headers: str | bytes) -> int:
+    raw = [
+        (b"authorization", value if isinstance(value, bytes) else value.encode("latin-1"))
+        for value in headers
+    ]
+    response = await bench.http.get("/models", headers=raw)
+    return int(response.status_code)
+
+
+@pytest.mark.parametrize(
+    "header", [f"Basic {_DEMO}", f"basic   {_DEMO}", f"Bearer {DEMO_KEY}", f"bEaReR {DEMO_KEY}"]
+)
+async def test_the_key_is_taken_as_basic_username_or_bearer_token(bench: Bench, header: str) -> None:
+    assert await _status_with(bench, header) == 200
+
+
+def _basic(text: bytes) -> str:
+    return f"Basic {base64.b64encode(text).decode()}"
+
+
+HOSTILE: list[str | bytes] = [
+    "",
+    "Basic",
+    "Basic ",
+    "Basic \x00",
+    _DEMO,
+    f"Digest {_DEMO}",
+    f"Basic {_DEMO} trailing",
+    f"Basic {_DEMO},Basic {_DEMO}",
+    f"Basic\t{_DEMO}",
+    f" Basic {_DEMO}",
+    f"Basic {_DEMO[:-1]}",
+    f"Basic {_DEMO}====",
+    _basic(DEMO_KEY.encode()),
+    _basic(f"{DEMO_KEY}:password".encode()),
+    _basic(f"{DEMO_KEY}::".encode()),
+    _basic(f":{DEMO_KEY}".encode()),
+    _basic(f" {DEMO_KEY}:".encode()),
+    _basic(f"{DEMO_KEY}\x00:".encode()),
+    _basic(f"{DEMO_KEY.upper()}:".encode()),
+    _basic(b"\xff\xfe:"),
+    _basic(b":"),
+    f"Bearer {DEMO_KEY}x",
+    f"Bearer {DEMO_KEY[:-1]}",
+    "Bearer sk_live_nobody_12345",
+    "Bearer sk_live_*_12345",
+    "Bearer sk_live_demo:x_12345",
+    "Bearer " + "a" * 20_000,
+    b"Bearer \xf0\x9f\x94\x91",
+]
+
+
+@pytest.mark.parametrize("header", HOSTILE, ids=range(len(HOSTILE)))
+async def test_any_other_header_is_refused_alike(bench: Bench, header: str | bytes) -> None:
+    raw = header if isinstance(header, bytes) else header.encode("latin-1")
+    fixed_id = {"x-request-id": "same"}
+    refused = await bench.http.get("/models", headers=[(b"authorization", raw), *_raw(fixed_id)])
+    missing = await bench.http.get("/models", headers=fixed_id)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == 'Basic realm="FyreToolkit"'
+    assert refused.content == missing.content
+    assert refused.json()["error"]["code"] == "invalid_api_key"
+
+
+def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+async def test_two_authorization_headers_are_refused(bench: Bench) -> None:
+    assert await _status_with(bench, f"Basic {_DEMO}", f"Basic {_DEMO}") == 401
+
+
+async def test_the_body_of_a_stranger_is_not_read(bench: Bench) -> None:
+    response = await bench.request("POST", "/deployments", key=None, content=b"x" * 200_000)
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("scope", "method", "path"),
+    [
+        (Scope.PREDICT, "GET", "/models"),
+        (Scope.READ, "POST", "/predict/digits"),
+        (Scope.READ, "POST", "/deployments"),
+        (Scope.READ, "POST", "/batch/digits"),
+        (Scope.READ, "DELETE", "/deployments/dep_x"),
+        (Scope.PREDICT, "POST", "/jobs/job_x/cancel"),
+    ],
+)
+async def test_a_key_without_the_scope_is_told_which_it_needs(
+    bench: Bench, scope: Scope, method: str, path: str
+) -> None:
+    key = await bench.add_key("org_a", scope)
+    response = await bench.request(method, path, key=key, json={})
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "insufficient_scope"
+
+
+async def test_a_revoked_key_is_refused_like_an_unknown_one(bench: Bench) -> None:
+    key, record = new_key("org_a", "test", frozenset(Scope), created=1)
+    await ApiKeyStore(bench.services.store).add(replace(record, is_revoked=True))
+    same_id = {"x-request-id": "same"}
+    revoked = await bench.request("GET", "/models", key=key, headers=same_id)
+    missing = await bench.request("GET", "/models", key=None, headers=same_id)
+    assert revoked.status_code == 401
+    assert revoked.content == missing.content
+
+
+async def test_production_mode_has_no_demo_key(settings: Settings, bench: Bench) -> None:
+    """The record is in Redis (a copy that was in development mode before), and still it opens nothing."""
+
+    async def ready() -> dict[str, str]:
+        return {}
+
+    production = settings.model_copy(update={"mode": "production"})
+    services = open_services(production, InProcessCall(), ready)
+    try:
+        assert await bench.services.keys.get("demo") is not None
+        assert await services.keys.get("demo") is None
+    finally:
+        await services.store.close()
+
+
+class _Source:
+    def __init__(self) -> None:
+        self.key: ApiKey | None = new_key("org_a", "test", frozenset(Scope), created=1)[1]
+        self.reads = 0
+        self.is_away = False
+
+    async def get(self, key_id: str) -> ApiKey | None:
+        assert key_id == "key_a"
+        self.reads += 1
+        if self.is_away:
+            raise PlatformError("unavailable")
+        return self.key
+
+
+async def test_a_key_is_remembered_for_five_seconds_and_no_longer() -> None:
+    now = 100.0
+    source = _Source()
+    keyring = Keyring(source, clock=lambda: now)
+    assert await keyring.get("key_a") is not None
+    source.key = None
+    now += CACHE_S - 0.01
+    assert await keyring.get("key_a") is not None
+    now += 0.02
+    assert await keyring.get("key_a") is None
+    assert source.reads == 2
+
+
+async def test_a_known_key_works_for_a_while_without_redis() -> None:
+    now = 100.0
+    source = _Source()
+    keyring = Keyring(source, clock=lambda: now)
+    await keyring.get("key_a")
+    source.is_away = True
+    assert await keyring.get("key_a") is not None
+    now += CACHE_S
+    with pytest.raises(PlatformError, match="unavailable"):
+        await keyring.get("key_a")
+
+
+async def test_unknown_keys_are_not_remembered() -> None:
+    source = _Source()
+    key, source.key = source.key, None
+    keyring = Keyring(source)
+    assert await keyring.get("key_a") is None
+    source.key = key
+    assert await keyring.get("key_a") is key
