@@ -1,0 +1,98 @@
+"""What a new copy is seeded with in development mode: the demo key, and the demo models registered and deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from fyretoolkit.core.deployments import PREFIX, Deployment
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
+from fyretoolkit.core.models import Model
+from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, ApiKey, Scope
+from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.models.inspection import inspect
+from fyretoolkit.models.package import open_package
+from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT, Settings
+from fyretoolkit.store.api_keys import ApiKeyStore, key_digest
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.models import ModelStore
+
+DEMO_MODELS_DIR = PROJECT_ROOT / "configs" / "demo_models"
+
+
+async def add_demo_key(store: Store) -> None:
+    """The key that the documentation uses. Never called in production mode."""
+    await ApiKeyStore(store).add(
+        ApiKey(
+            id="demo",
+            org=DEMO_ORG,
+            digest=key_digest(DEMO_KEY),
+            scopes=tuple(Scope),
+            name="demo",
+            created=int(time.time()),
+        )
+    )
+
+
+async def add_demo_models(settings: Settings, store: Store) -> list[str]:
+    """Register and deploy every package under `configs/demo_models`; the ids of their deployments.
+
+    Models that are registered are left as they are, deployments that live are kept.
+    """
+    packages = sorted(path.parent for path in DEMO_MODELS_DIR.glob("*/model.yaml"))
+    models = ModelStore(store)
+    await asyncio.gather(*(_register(settings, models, package) for package in packages))
+    deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
+    live = {
+        each.model: each.id
+        for each in await deployments.live()
+        if each.org == PUBLIC_ORG and each.status not in (DeploymentStatus.DRAINING, DeploymentStatus.FAILED)
+    }
+    return [
+        live.get(package.name) or await _deploy(settings, deployments, package.name) for package in packages
+    ]
+
+
+async def _register(settings: Settings, models: ModelStore, package: Path) -> None:
+    if await models.get(PUBLIC_ORG, package.name) is not None:
+        return
+    limit = settings.limits.max_artifact_bytes
+    files = await asyncio.to_thread(open_package, package, package, limit)
+    spec = await asyncio.to_thread(inspect, files, settings.deployments.inspect_timeout_s)
+    artifact = await asyncio.to_thread(ArtifactStore(settings.artifacts_dir).put, files)
+    await models.register(
+        Model(
+            id=package.name,
+            org=PUBLIC_ORG,
+            status=ModelStatus.READY,
+            created=int(time.time()),
+            order=new_id("mdl"),
+            description=spec.description,
+            artifact=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            source_uri=f"models://{package.name}",
+            spec=spec.to_json(),
+        )
+    )
+
+
+async def _deploy(settings: Settings, deployments: DeploymentStore, model_id: str) -> str:
+    now = time.time()
+    deployment = Deployment(
+        id=new_id(PREFIX),
+        org=PUBLIC_ORG,
+        status=DeploymentStatus.PROVISIONING,
+        stage=Stage.FETCHING,
+        model=model_id,
+        model_uri=f"models://{model_id}",
+        region=next(iter(settings.regions)),
+        created=int(now),
+        updated=int(now),
+        stage_at=now,
+        is_model_id_chosen=True,
+    )
+    await deployments.create(deployment)
+    return deployment.id

@@ -1,0 +1,194 @@
+"""Carrying out what `core.deployments.plan` decided. Every handler may be run again at any time.
+
+A command for a deployment that already has one under way is dropped: the plan names it again at the next tick, when it
+is still due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import replace
+
+from fyretoolkit.control import serve_driver
+from fyretoolkit.control.preparation import Preparer
+from fyretoolkit.core.deployments import (
+    Application,
+    Bounds,
+    Command,
+    Degrade,
+    Deployment,
+    Fail,
+    MarkDeleted,
+    Prepare,
+    RemoveApplication,
+    Start,
+    WarmUp,
+    plan,
+)
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.deployments import Assignment, DeploymentStore
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_S = 0.5
+"""How long a deployment stays up after it left the routing table, for ingress replicas that hear of it late."""
+_WARM_UP_TIMEOUT_S = 30.0
+
+
+class DeploymentReconciler:
+    """Brings Ray Serve and the deployments' records together, tick by tick."""
+
+    def __init__(
+        self, settings: Settings, deployments: DeploymentStore, preparer: Preparer, *, epoch: int
+    ) -> None:
+        self._settings = settings
+        self._deployments = deployments
+        self._preparer = preparer
+        self._epoch = epoch
+        self._started_at = time.time()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._serve = asyncio.Lock()
+        bounds = settings.deployments
+        self._bounds = Bounds(
+            fetch_s=bounds.fetch_timeout_s + bounds.inspect_timeout_s + 10,
+            load_s=bounds.load_timeout_s,
+            drain_s=_DRAIN_S,
+        )
+
+    async def tick(self) -> bool:
+        """Plan once and begin what is due. True while something is changing, so the next look is soon."""
+        if not await asyncio.to_thread(serve_driver.is_running):
+            return True
+        # While no controller was there nothing could happen: what it finds has its whole time again.
+        desired = [
+            replace(each, stage_at=max(each.stage_at, self._started_at))
+            for each in await self._deployments.live()
+        ]
+        async with self._serve:
+            observed = await asyncio.to_thread(serve_driver.observe)
+        await self._record_replicas(desired, observed)
+        for command in plan(desired, observed, time.time(), bounds=self._bounds):
+            self._begin(command)
+        unsettled = (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED, DeploymentStatus.DRAINING)
+        return bool(self._under_way) or any(each.status in unsettled for each in desired)
+
+    async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
+        running = {application.name: application.running_replicas for application in observed}
+        for deployment in desired:
+            count = running.get(deployment.id, 0)
+            if deployment.status is DeploymentStatus.READY and 0 < count != deployment.ready_replicas:
+                await self._deployments.observe(deployment, epoch=self._epoch, ready_replicas=count)
+
+    def _begin(self, command: Command) -> None:
+        name = command.name if isinstance(command, RemoveApplication) else command.deployment.id
+        if name in self._under_way:
+            return
+        task = asyncio.get_running_loop().create_task(self._guarded(name, self._handle(command)))
+        self._under_way[name] = task
+
+    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except PlatformError as error:
+            logger.warning("deployment %s: %s", name, error)
+        except Exception:
+            logger.exception("deployment %s: a command failed; it is planned again", name)
+        finally:
+            del self._under_way[name]
+
+    async def _handle(self, command: Command) -> None:
+        match command:
+            case Prepare(deployment):
+                await self._prepare(deployment)
+            case Start(deployment):
+                await self._start(deployment)
+            case WarmUp(deployment):
+                await self._warm_up(deployment)
+            case Degrade(deployment):
+                await self._change(
+                    deployment, DeploymentStatus.DEGRADED, "No replica is running.", ready_replicas=0
+                )
+            case Fail(deployment, code, message):
+                await self._fail(deployment, code, message)
+            case RemoveApplication(name):
+                async with self._serve:
+                    await asyncio.to_thread(serve_driver.remove, name)
+            case MarkDeleted(deployment):
+                await self._change(
+                    deployment, DeploymentStatus.DELETED, "Its replicas are gone.", ready_replicas=0
+                )
+
+    async def _prepare(self, deployment: Deployment) -> None:
+        await self._advance(deployment, Stage.INSPECTING, "Fetching and inspecting the artifact.")
+        try:
+            prepared = await self._preparer.prepare(deployment)
+        except PlatformError as error:
+            await self._fail(deployment, error.code, error.message)
+            return
+        spec = prepared.spec
+        num_gpus = deployment.num_gpus or spec.resources.num_gpus
+        assignment = Assignment(
+            deployment=deployment.id,
+            org=deployment.org,
+            model=prepared.model,
+            artifact=prepared.artifact,
+            spec=spec.to_json(),
+            region=deployment.region,
+            epoch=self._epoch,
+            num_gpus=num_gpus,
+            threads=spec.resources.threads,
+        )
+        await self._deployments.advance(
+            deployment,
+            Stage.STARTING,
+            epoch=self._epoch,
+            message="The artifact is valid; a replica is being started.",
+            assignment=assignment,
+            model=prepared.model,
+            artifact=prepared.artifact,
+            spec=spec.to_json(),
+            num_gpus=num_gpus,
+        )
+
+    async def _start(self, deployment: Deployment) -> None:
+        if deployment.spec is None:
+            raise PlatformError("internal_error", f"{deployment.id} was started before it was prepared.")
+        spec = ModelSpec.from_json(deployment.spec)
+        async with self._serve:
+            await asyncio.to_thread(serve_driver.start, deployment, spec, self._settings)
+
+    async def _warm_up(self, deployment: Deployment) -> None:
+        if deployment.stage is not Stage.WARMING:
+            await self._advance(deployment, Stage.WARMING, "The model is loaded; a first inference runs.")
+        try:
+            await asyncio.to_thread(serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
+        except (PlatformError, TimeoutError) as error:
+            message = (
+                error.message if isinstance(error, PlatformError) else "The first inference did not end."
+            )
+            if deployment.status is DeploymentStatus.PROVISIONING:
+                await self._fail(deployment, "warmup_failed", message)
+            return
+        await self._change(
+            deployment, DeploymentStatus.READY, "It takes traffic.", stage=Stage.READY, ready_replicas=1
+        )
+
+    async def _fail(self, deployment: Deployment, code: str, message: str) -> None:
+        if code == "replica_failed":
+            code, message = await self._deployments.load_failure(deployment.id) or (code, message)
+        error = {"code": code, "message": PlatformError(code, message).message}
+        await self._change(deployment, DeploymentStatus.FAILED, f"{code}: {error['message']}", error=error)
+
+    async def _advance(self, deployment: Deployment, stage: Stage, message: str) -> None:
+        await self._deployments.advance(deployment, stage, epoch=self._epoch, message=message)
+
+    async def _change(
+        self, deployment: Deployment, status: DeploymentStatus, message: str, **values: object
+    ) -> None:
+        await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)

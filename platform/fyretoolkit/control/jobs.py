@@ -1,0 +1,90 @@
+"""Starting the runs of batch jobs: one detached actor for each, replaced when it dies or hangs.
+
+The controller only starts runs. What a run does, and how it ends the job, is the runner's own business, fenced by its
+epoch; so a controller that dies changes nothing for the jobs that are running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+import ray
+
+from batch.actor import NAMESPACE, create_runner, runner_name
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.jobs import JobStore
+
+logger = logging.getLogger(__name__)
+
+_STARTING_LEASE_S = 60.0
+"""The first lease of a run covers the start of its process; the runner renews it with its own, shorter one."""
+
+
+class JobReconciler:
+    """Sees to it that every open job has a living run, up to the configured number of jobs at once."""
+
+    def __init__(self, settings: Settings, store: Store, jobs: JobStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._jobs = jobs
+
+    async def tick(self) -> bool:
+        """Plan once and start what is due. True while a job is open, so the next look is soon."""
+        jobs = await self._jobs.open_jobs()
+        if not jobs:
+            return False
+        commands = plan_runs(
+            jobs,
+            await asyncio.to_thread(_live_runs, jobs),
+            await self._store.now_ms(),
+            max_running=self._settings.batch.max_running_jobs,
+            max_runs=self._settings.batch.max_runs,
+        )
+        for command in commands:
+            await self._carry_out(command)
+        return True
+
+    async def _carry_out(self, command: JobCommand) -> None:
+        match command:
+            case StartRun(job, dead_epoch):
+                await self._start_run(job, dead_epoch)
+            case FailJob(job, code, message):
+                error = {"code": code, "message": PlatformError(code, message).message}
+                await self._jobs.finish(job, JobStatus.FAILED, error=error)
+
+    async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
+        epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
+        if epoch is None:
+            return
+        if dead_epoch is not None:
+            await asyncio.to_thread(_end_runner, job.id, dead_epoch)
+        logger.info("job %s: run %d starts", job.id, epoch)
+        await asyncio.to_thread(create_runner, job.org, job.id, epoch)
+
+
+def _live_runs(jobs: Iterable[BatchJob]) -> dict[str, int]:
+    return {
+        job.id: job.epoch
+        for job in jobs
+        if job.status is JobStatus.PROCESSING and _runner(job.id, job.epoch) is not None
+    }
+
+
+def _runner(job_id: str, epoch: int) -> ray.actor.ActorHandle | None:
+    try:
+        return ray.get_actor(runner_name(job_id, epoch), namespace=NAMESPACE)
+    except ValueError:  # Ray's word for "no such living actor"
+        return None
+
+
+def _end_runner(job_id: str, epoch: int) -> None:
+    """End a runner that hangs; one that is dead already is not there to be found."""
+    runner = _runner(job_id, epoch)
+    if runner is not None:
+        ray.kill(runner)

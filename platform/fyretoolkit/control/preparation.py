@@ -1,0 +1,149 @@
+"""From a model_uri to a registered model: fetch, unpack, inspect in a child process, store by content, register.
+
+Each step may be repeated: the artifact store is content-addressed and registering an id twice with the same content
+changes nothing, so a controller that dies in the middle is simply followed by one that prepares again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import new_id, slugify
+from fyretoolkit.core.lifecycles import ModelStatus
+from fyretoolkit.core.models import Model
+from fyretoolkit.egress.fetch import fetch, timeouts_from
+from fyretoolkit.egress.urls import ParsedUrl, Policy, check_file_path, check_url, policy_from
+from fyretoolkit.models.artifacts import Artifact, ArtifactStore
+from fyretoolkit.models.inspection import inspect
+from fyretoolkit.models.package import PackageFiles, open_package
+from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.models import ModelStore
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that can be served."""
+
+    model: str
+    artifact: str
+    spec: ModelSpec
+
+
+class Preparer:
+    """Turns what a deployment asks for into a model that a replica can load."""
+
+    def __init__(self, settings: Settings, models: ModelStore) -> None:
+        self._settings = settings
+        self._models = models
+        self._artifacts = ArtifactStore(settings.artifacts_dir)
+
+    async def prepare(self, deployment: Deployment) -> Prepared:
+        """The model of a deployment, fetched, inspected and registered.
+
+        Raises:
+            PlatformError: with the code that the deployment fails with.
+        """
+        if deployment.model_uri.startswith(("models://", "fyre://models/")):
+            registered = await self._models.get(deployment.org, deployment.model)
+            return _usable(registered, deployment.model)
+        async with self._fetched(deployment) as files:
+            spec = await asyncio.to_thread(inspect, files, self._settings.deployments.inspect_timeout_s)
+            artifact = await asyncio.to_thread(self._artifacts.put, files)
+        return await self._register(deployment, spec, artifact)
+
+    @asynccontextmanager
+    async def _fetched(self, deployment: Deployment) -> AsyncIterator[PackageFiles]:
+        limits = self._settings.limits
+        policy = policy_from(self._settings)
+        url = check_url(deployment.model_uri, policy)
+        self._settings.artifacts_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._settings.artifacts_dir) as folder:
+            source = local_folder(url, policy)
+            if source is None:
+                source = Path(folder) / (PurePosixPath(url.path).name or "artifact")
+                await fetch(
+                    deployment.model_uri,
+                    source,
+                    policy=policy,
+                    max_bytes=limits.max_artifact_bytes,
+                    timeouts=replace(
+                        timeouts_from(self._settings.egress),
+                        total_s=self._settings.deployments.fetch_timeout_s,
+                    ),
+                    not_found_code="artifact_not_found",
+                    unreachable_code="artifact_unreachable",
+                    too_large_code="artifact_too_large",
+                )
+            workdir = Path(folder) / "unpacked"
+            workdir.mkdir()
+            yield await asyncio.to_thread(open_package, source, workdir, limits.max_artifact_bytes)
+
+    async def _register(self, deployment: Deployment, spec: ModelSpec, artifact: Artifact) -> Prepared:
+        model_id = deployment.model
+        if not deployment.is_model_id_chosen and spec.id:
+            model_id = spec.id
+        model = await self._models.register(
+            Model(
+                id=model_id,
+                org=deployment.org,
+                status=ModelStatus.READY,
+                created=int(time.time()),
+                order=new_id("mdl"),
+                description=spec.description,
+                artifact=artifact.sha256,
+                size_bytes=artifact.size_bytes,
+                source_uri=deployment.model_uri,
+                spec=spec.to_json(),
+            )
+        )
+        if model.artifact != artifact.sha256:
+            raise PlatformError(
+                "model_conflict",
+                f"The model id {model_id!r} is in use by other content. Deploy with another model_id.",
+            )
+        return Prepared(model_id, artifact.sha256, spec)
+
+
+def _usable(model: Model | None, model_id: str) -> Prepared:
+    if model is None:
+        raise PlatformError(
+            "artifact_not_found", f"There is no model {model_id!r}. List them with GET /models."
+        )
+    if model.status is not ModelStatus.READY or model.artifact is None or model.spec is None:
+        raise PlatformError(
+            "artifact_not_found", f"The model {model_id!r} is {model.status} and cannot be deployed."
+        )
+    return Prepared(model.id, model.artifact, ModelSpec.from_json(model.spec))
+
+
+def local_folder(url: ParsedUrl, policy: Policy) -> Path | None:
+    """The folder that a `file://` URL names, beneath the configured roots, links resolved; None for anything else.
+
+    Raises:
+        PlatformError: `url_not_allowed`, the folder lies outside of the roots.
+    """
+    if url.scheme != "file":
+        return None
+    path = Path(os.path.realpath(url.path))
+    if not path.is_dir():
+        return None
+    check_file_path(str(path), policy)
+    return path
+
+
+def model_id_of(model_uri: str) -> str:
+    """The model id that the file name in a URI suggests; empty if it suggests none."""
+    name = PurePosixPath(model_uri.split("?", 1)[0].rstrip("/")).name
+    for suffix in (".tar.gz", ".tgz", ".zip", ".onnx"):
+        name = name.removesuffix(suffix)
+    return slugify(name)

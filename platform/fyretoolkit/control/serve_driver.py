@@ -1,0 +1,140 @@
+"""The one place that drives Ray Serve: start, observe, call and remove applications.
+
+Serve's own API blocks, so every method here is meant for a thread. Serve's vocabulary ends at this border: what
+comes out are the records of `core.deployments`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+from ray.serve.context import _get_global_client
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
+
+from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
+from fyretoolkit.core.ids import is_id
+from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.settings import Settings
+
+SERVE_DEPLOYMENT = "ModelServer"
+QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
+_GRACEFUL_SHUTDOWN_S = 20.0
+_MAX_ONGOING_REQUESTS = 64
+
+_STATES = {
+    "NOT_STARTED": ApplicationState.STARTING,
+    "DEPLOYING": ApplicationState.STARTING,
+    "RUNNING": ApplicationState.RUNNING,
+    "DEPLOY_FAILED": ApplicationState.FAILED,
+    "UNHEALTHY": ApplicationState.UNHEALTHY,
+    "DELETING": ApplicationState.DELETING,
+}
+
+
+def is_running() -> bool:
+    """Whether Serve was started. Deploying before would start it with options that are not ours."""
+    return _get_global_client(raise_if_no_controller_running=False) is not None
+
+
+def observe() -> list[Application]:
+    """Every application that belongs to a deployment, those being deleted included."""
+    return [
+        _application(name, overview)
+        for name, overview in serve.status().applications.items()
+        if is_id(name, PREFIX)
+    ]
+
+
+def _application(name: str, overview: Any) -> Application:
+    deployment = overview.deployments.get(SERVE_DEPLOYMENT)
+    running = 0
+    if deployment is not None:
+        running = sum(
+            count
+            for state, count in deployment.replica_states.items()
+            if getattr(state, "value", state) == "RUNNING"
+        )
+    status = getattr(overview.status, "value", overview.status)
+    message = (deployment.message if deployment is not None else "") or overview.message
+    return Application(name, _STATES[status], running, _last_line(message))
+
+
+def _last_line(message: str) -> str:
+    """Serve's message without the traceback it may carry."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", message) if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def start(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
+    """Start the application of a deployment; returns as soon as Serve has taken it over."""
+    from serve_apps.model_server import ModelServer
+
+    options: dict[str, Any] = {
+        "name": SERVE_DEPLOYMENT,
+        # A pinned version: Serve stamps a random one otherwise and restarts every replica at each change.
+        "version": deployment.artifact,
+        "ray_actor_options": _resources(deployment, spec, settings),
+        "max_ongoing_requests": _MAX_ONGOING_REQUESTS,
+        "health_check_period_s": 1,
+        "health_check_timeout_s": 10,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "graceful_shutdown_timeout_s": _GRACEFUL_SHUTDOWN_S,
+        "max_constructor_retry_count": 1,
+        "logging_config": QUIET,
+    }
+    if deployment.autoscaling:
+        options["autoscaling_config"] = AutoscalingConfig(
+            min_replicas=deployment.autoscaling["min_replicas"],
+            max_replicas=deployment.autoscaling["max_replicas"],
+        )
+    else:
+        options["num_replicas"] = deployment.replicas
+    application = serve.deployment(ModelServer).options(_internal=True, **options).bind()
+    serve.run_many(
+        [serve.RunTarget(application, name=deployment.id, route_prefix=None, logging_config=QUIET)],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def _resources(deployment: Deployment, spec: ModelSpec, settings: Settings) -> dict[str, Any]:
+    wanted = spec.resources
+    num_gpus = deployment.num_gpus
+    resources: dict[str, Any] = {
+        "num_cpus": settings.deployments.num_cpus if wanted.num_cpus is None else wanted.num_cpus,
+        "num_gpus": num_gpus,
+    }
+    if num_gpus and wanted.accelerator_type:
+        resources["accelerator_type"] = wanted.accelerator_type
+    if labels := settings.regions[deployment.region]:
+        resources["label_selector"] = dict(labels)
+    return resources
+
+
+def warm_up(application: str, timeout_s: float) -> None:
+    """Run one real inference through the handle, the way that predictions come.
+
+    Raises:
+        PlatformError: `warmup_failed`, from the replica.
+        TimeoutError: no replica answered in time.
+    """
+    handle: Any = DeploymentHandle(SERVE_DEPLOYMENT, app_name=application)
+    # A handle used outside an event loop needs Serve's router on a loop of its own.
+    handle._init(_run_router_in_separate_loop=True)
+    handle.warm_up.remote().result(timeout_s=timeout_s)
+
+
+def remove(application: str) -> None:
+    """Begin to free an application; in-flight requests finish first."""
+    serve.delete(application, _blocking=False)
+
+
+def free_resources() -> dict[str, float]:
+    """What the cluster has left, by Ray's names (`CPU`, `GPU`)."""
+    available: dict[str, float] = ray.available_resources()
+    return available

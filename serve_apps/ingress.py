@@ -1,0 +1,47 @@
+"""The HTTP front as Ray Serve runs it: the FastAPI application, built in each replica from its own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray import serve
+
+from fyretoolkit.api.app import create_app
+from fyretoolkit.api.services import open_services
+from fyretoolkit.settings import Settings, settings
+from serve_apps.controller import NAME, NAMESPACE
+from serve_apps.replica_call import HandleCall
+
+_MAX_ONGOING_REQUESTS = 1000
+
+
+class Ingress:
+    """Owns the application; Serve calls it for every request."""
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return create_app(open_services(settings(), HandleCall(), _control_state))
+
+
+async def _control_state() -> dict[str, str]:
+    """The parts that only Ray knows of, for /readyz: name to `ok` or what is wrong."""
+    try:
+        controller = ray.get_actor(NAME, namespace=NAMESPACE)
+        state = (await controller.status.remote())["state"]
+    except Exception as error:  # noqa: BLE001 - readiness reports whatever is wrong
+        return {"serve": "ok", "controller": type(error).__name__}
+    return {"serve": "ok", "controller": state}
+
+
+def build(config: Settings) -> Any:
+    """The Serve application of the ingress."""
+    deployment = serve.deployment(serve.ingress()(Ingress)).options(
+        name="Ingress",
+        num_replicas=config.ingress.replicas,
+        ray_actor_options={"num_cpus": config.ingress.num_cpus},
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        health_check_period_s=1,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=20,
+    )
+    return deployment.bind()
