@@ -1,0 +1,138 @@
+"""Where records end in a stream of bytes: the one definition that cutting and reading share.
+
+JSONL: a record is a line, ended by LF. CSV: RFC 4180; a LF inside a quoted cell does not end the record. A quote opens
+a cell only at the cell's beginning, as in Python's `csv`, so a stray quote (`5" pipe`) never swallows the rows that
+follow. Empty lines (nothing, or a CR) are not records.
+
+Speed comes from numpy over whole blocks: while each opening quote stands at the beginning of a cell, the parity of the
+quotes before a LF says whether it is quoted. Only a block that breaks this rule is walked quote by quote. Rejected: the
+parity alone (a stray quote would shift every row behind it) and `csv.reader` over text (30 times slower, and it knows
+no byte offsets).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Offsets = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+_LF, _CR, _QUOTE, _COMMA = 0x0A, 0x0D, 0x22, 0x2C
+_OTHER = 0
+_OPENING = re.compile(rb'[,\n]"')
+
+
+class InputFormat(StrEnum):
+    """What the platform reads."""
+
+    CSV = "csv"
+    """RFC 4180 with a header."""
+    JSONL = "jsonl"
+    """One JSON value a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineEnds:
+    """The LFs of one block: their offsets in it, and whether each ends a record."""
+
+    offsets: Offsets
+    ends_record: Flags
+
+
+class Scanner:
+    """Finds the record ends of one input, block after block; remembers what a block left open."""
+
+    def __init__(self, input_format: InputFormat) -> None:
+        self._is_csv = input_format is InputFormat.CSV
+        self._is_quoted = False
+        self._previous = _LF
+
+    def feed(self, block: bytes) -> LineEnds:
+        """The LFs of the next block."""
+        array = np.frombuffer(block, np.uint8)
+        offsets = np.flatnonzero(array == _LF).astype(np.int64, copy=False)
+        if not self._is_csv:
+            return LineEnds(offsets, np.ones(len(offsets), np.bool_))
+        quotes = self._quotes(block, array)
+        parity = np.searchsorted(quotes, offsets) + int(self._is_quoted)
+        self._remember(block, quotes)
+        return LineEnds(offsets, (parity & 1) == 0)
+
+    def _quotes(self, block: bytes, array: Bytes) -> Offsets:
+        """The quotes that open or close a cell; a doubled quote closes and opens."""
+        if _QUOTE not in block:
+            return np.empty(0, np.int64)
+        quotes = np.flatnonzero(array == _QUOTE).astype(np.int64, copy=False)
+        openings = quotes[int(self._is_quoted) :: 2]
+        before = array[openings - 1]  # a fresh array; its first entry is wrong if the quote is the first byte
+        if len(openings) and openings[0] == 0:
+            before[0] = self._previous
+        if bool(((before == _COMMA) | (before == _LF) | (before == _QUOTE)).all()):
+            return quotes
+        return np.array(self._walk(block), np.int64)
+
+    def _walk(self, block: bytes) -> list[int]:
+        """The same as `_quotes`, for a block with quotes that open nothing."""
+        edges: list[int] = []
+        position, is_quoted = 0, self._is_quoted
+        if not is_quoted and block[0] == _QUOTE and self._previous in (_COMMA, _LF, _QUOTE):
+            edges.append(0)
+            position, is_quoted = 1, True
+        while True:
+            if not is_quoted:
+                opening = _OPENING.search(block, position)
+                if opening is None:
+                    return edges
+                edges.append(opening.end() - 1)
+                position = opening.end()
+            closing = block.find(b'"', position)
+            if closing < 0:
+                return edges
+            edges.append(closing)
+            position = closing + 1
+            is_quoted = block[position : position + 1] == b'"'
+            if is_quoted:
+                edges.append(position)
+                position += 1
+
+    def _remember(self, block: bytes, quotes: Offsets) -> None:
+        if not block:
+            return
+        self._is_quoted ^= bool(len(quotes) & 1)
+        last = block[-1]
+        is_stray = last == _QUOTE and (not len(quotes) or quotes[-1] != len(block) - 1)
+        self._previous = _OTHER if is_stray else last
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One record in a chunk of bytes: where it lies, without its line end, and how many LFs precede it there."""
+
+    start: int
+    end: int
+    line: int
+
+
+def split_records(chunk: bytes, input_format: InputFormat) -> list[Span]:
+    """Every record of a chunk that begins where a record begins; a record that the chunk's end cuts counts."""
+    lines = Scanner(input_format).feed(chunk)
+    ordinals = np.flatnonzero(lines.ends_record)
+    ends = lines.offsets[ordinals].tolist()
+    after = (ordinals + 1).tolist()
+    if not ends or ends[-1] != len(chunk) - 1:
+        ends.append(len(chunk))
+        after.append(0)
+    spans: list[Span] = []
+    start = line = 0
+    for end, next_line in zip(ends, after, strict=True):
+        stop = end - 1 if end > start and chunk[end - 1] == _CR else end
+        if stop > start:
+            spans.append(Span(start, stop, line))
+        start, line = end + 1, next_line
+    return spans

@@ -1,0 +1,63 @@
+"""How a job ends: the pure decision, and the files that are left for its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from batch.assembly import Output, assemble
+from batch.parts import Part
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.jobs import BatchJob, ShardCounts
+from fyretoolkit.core.lifecycles import JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A terminal status and, unless it is `completed`, why."""
+
+    status: JobStatus
+    error: PlatformError | None = None
+
+    def error_json(self) -> dict[str, object] | None:
+        """The error as the job shows it."""
+        return None if self.error is None else {"code": self.error.code, "message": self.error.message}
+
+
+def decide_ending(succeeded: int, failed: int, max_error_rate: float) -> Ending:
+    """How a job with every shard committed ends."""
+    total = succeeded + failed
+    if failed and not succeeded:
+        error = PlatformError("all_rows_failed", f"All {total} rows failed. Read errors_url for the reasons.")
+    elif failed > max_error_rate * total:
+        error = PlatformError(
+            "error_rate_exceeded",
+            f"{failed} of {total} rows failed; max_error_rate is {max_error_rate:g}. Read errors_url.",
+        )
+    else:
+        return Ending(JobStatus.COMPLETED)
+    return Ending(JobStatus.FAILED, error)
+
+
+def assemble_committed(
+    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], status: JobStatus
+) -> Output | None:
+    """Join the committed parts, in order, into the output of a job that ends as `status`; None if there are none.
+
+    Raises:
+        PlatformError: `run_failed`, a part is damaged.
+    """
+    is_partial = status is not JobStatus.COMPLETED
+    if is_partial and not committed:
+        return None
+    parts = [Part.from_json(cast(Any, committed[shard].part)) for shard in sorted(committed)]
+    return assemble(
+        folder / "parts",
+        folder,
+        parts,
+        output_format=job.output_format,
+        epoch=job.epoch,
+        is_partial=is_partial,
+    )

@@ -1,0 +1,104 @@
+"""Parts: the results and the errors of one shard, as two JSONL files that appear whole or not at all.
+
+A part is written aside, synced and renamed; its name carries the run's epoch, so two runs never write the same file and
+what was committed is never touched again. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+
+from batch.fields import RowId
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """A file of the job folder, and what it must hold."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one shard became; the record that a commit stores."""
+
+    results: PartFile
+    errors: PartFile
+
+    def to_json(self) -> dict[str, object]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, dict[str, object]]) -> Part:
+        """The part that `to_json` gave."""
+        return cls(PartFile(**stored["results"]), PartFile(**stored["errors"]))  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class PartLines:
+    """The lines of a part while its shard is predicted; rows may be added in any order of good and bad."""
+
+    results: list[tuple[int, bytes]] = field(default_factory=list)
+    errors: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add_result(self, index: int, identifier: RowId | None, result: object) -> None:
+        """The model's answer to the row `index`. A value JSON has no word for (NaN) becomes null."""
+        line: dict[str, object] = {"index": index}
+        if identifier is not None:
+            line["id"] = identifier
+        line["result"] = result
+        self.results.append((index, _dump(line)))
+
+    def add_error(
+        self, index: int, line_number: int, identifier: RowId | None, code: str, message: str
+    ) -> None:
+        """Why the row `index` has no answer."""
+        line: dict[str, object] = {"index": index, "line": line_number}
+        if identifier is not None:
+            line["id"] = identifier
+        line["error"] = {"code": code, "message": message}
+        self.errors.append((index, _dump(line)))
+
+
+def _dump(line: dict[str, object]) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def write_part(folder: Path, shard: int, epoch: int, lines: PartLines) -> Part:
+    """Publish the files of a part in `folder`, durably."""
+    stem = f"part-{shard:06d}-{epoch}"
+    part = Part(
+        _publish(folder, f"{stem}.jsonl", lines.results),
+        _publish(folder, f"{stem}.errors.jsonl", lines.errors),
+    )
+    sync_folder(folder)
+    return part
+
+
+def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> PartFile:
+    content = b"".join(line for _, line in sorted(lines, key=lambda entry: entry[0]))
+    aside = folder / f".{name}.{os.getpid()}"
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(folder / name)
+    return PartFile(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in the folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,168 @@
+"""Ray Data over shards: an item is a shard's number, a pool of `ShardWorker` actors does the rest.
+
+Ray Data retries a dying worker without end unless told otherwise, so one row that kills its process would run for ever;
+restarts and retries are finite here. What is left when they are used up ends the run, and the number of runs is
+bounded by the controller. `DataContext` is global to a process: one job, one runner process.
+
+A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data). So the runner
+begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
+until the pool delivers. A shard that both take is committed once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from batch.runs import Run, RunOverError, from_failure
+from batch.worker import ShardWorker
+
+_MAX_RESTARTS = 2
+_MAX_BLOCKS = 1000
+_HEAD_START_S = 2.0
+_POOL_WORTH_S = 10.0
+"""A pool is started for work that would keep the runner alone busy for longer than this."""
+_LOOK_EVERY_S = 0.25
+
+Item = dict[str, np.ndarray]
+
+
+def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+    """Work on all `shards`; returns when each is committed.
+
+    Raises:
+        RunOverError: `stop` was set, or a worker was fenced off.
+        PlatformError: from a worker.
+    """
+    if run.model.resources.num_gpus:  # the runner holds no GPU
+        ShardPool(run, shards).drain(stop)
+        return
+    waiting = deque(shards)
+    pool = _run_until_pool(run, waiting, stop)
+    if pool is not None and waiting:
+        pool.drain(stop)
+    elif pool is not None:
+        pool.abandon()
+
+
+def run_inline(worker: ShardWorker, shards: Sequence[int], stop: threading.Event) -> None:
+    """Work on `shards` with one worker, in this process."""
+    try:
+        for shard in shards:
+            if stop.is_set():
+                raise RunOverError
+            worker.work(shard)
+    finally:
+        worker.close()
+
+
+def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> ShardPool | None:
+    """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
+    pool: ShardPool | None = None
+    worker = ShardWorker(run, is_niced=False)
+    began_at, done = time.monotonic(), 0
+    try:
+        while waiting and not (pool and pool.has_begun):
+            if stop.is_set():
+                raise RunOverError
+            if pool is None and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
+                pool = ShardPool(run, tuple(waiting))
+            worker.work(waiting.pop() if pool else waiting.popleft())
+            done += 1
+    finally:
+        worker.close()
+    return pool
+
+
+def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
+    """Whether `waiting` shards, at the pace of those `done`, would take the runner alone too long."""
+    return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
+
+
+class ShardPool:
+    """Ray Data's pool, driven by a thread of its own so that the runner need not wait while it starts."""
+
+    def __init__(self, run: Run, shards: Sequence[int]) -> None:
+        self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
+        self._is_abandoned = threading.Event()
+        threading.Thread(target=self._drive, args=(run, shards), daemon=True, name="shard-pool").start()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the pool has finished a shard, or failed."""
+        return not self._outcomes.empty()
+
+    def drain(self, stop: threading.Event) -> None:
+        """Wait until the pool has done all its shards. Raises as `run_shards`."""
+        while True:
+            if stop.is_set():
+                self.abandon()
+                raise RunOverError
+            try:
+                outcome = self._outcomes.get(timeout=_LOOK_EVERY_S)
+            except queue.Empty:
+                continue
+            if outcome is None:
+                return
+            if isinstance(outcome, BaseException):
+                raise outcome
+            for failure in filter(None, outcome["failure"].tolist()):
+                self.abandon()
+                raise from_failure(failure)
+
+    def abandon(self) -> None:
+        """Let the pool end at its next shard; it ends at the latest with this process, which owns it."""
+        self._is_abandoned.set()
+
+    def _drive(self, run: Run, shards: Sequence[int]) -> None:
+        try:
+            for item in pooled(run, shards):
+                if self._is_abandoned.is_set():
+                    return
+                self._outcomes.put(item)
+        except Exception as error:  # noqa: BLE001 - handed to the runner's thread, which raises it
+            self._outcomes.put(error)
+        else:
+            self._outcomes.put(None)
+
+
+def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
+    """The finished shards, as the pool finishes them; closing the iterator ends the pool."""
+    import ray.data
+    from ray.data import ActorPoolStrategy
+
+    batch = run.settings.batch
+    workers = min(batch.workers, len(shards))
+    num_gpus = run.model.resources.num_gpus
+    _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus)
+    items = ray.data.from_items(
+        [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
+    )
+    finished = items.map_batches(
+        ShardWorker,
+        fn_constructor_kwargs={"run": run},
+        batch_size=1,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=batch.worker_num_cpus,
+        num_gpus=num_gpus or None,
+        max_restarts=_MAX_RESTARTS,
+        max_task_retries=_MAX_RESTARTS,
+    )
+    yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
+
+
+def _configure(*, cpus: float, gpus: float) -> None:
+    from ray.data import DataContext, ExecutionResources
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.actor_task_retry_on_errors = False
+    context.max_errored_blocks = 0
+    context.execution_options.resource_limits = ExecutionResources(cpu=cpus, gpu=gpus)

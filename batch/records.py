@@ -1,0 +1,109 @@
+"""A shard's bytes to its records, one at a time: whatever the bytes are, every record comes out, good or bad.
+
+JSONL goes through orjson, which refuses what would crash or mislead others: deep nesting (pyarrow's reader segfaults on
+20,000 levels), numbers beyond a double, NaN, bad UTF-8, lone surrogates, raw control characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from batch.boundaries import InputFormat, Span, split_records
+from batch.cells import CellError, parse_cells
+from batch.fields import CsvMapping, FieldError, RowId, RowShape, row_id, select, with_only_field
+from batch.layouts import parse_header
+from batch.shards import Plan, Shard
+from fyretoolkit.core.errors import PlatformError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row the model can be asked about. `index` counts records from 0, `line` physical lines from 1."""
+
+    index: int
+    line: int
+    id: RowId | None
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A row that becomes an error line."""
+
+    index: int
+    line: int
+    id: RowId | None
+    code: str
+    message: str
+
+
+class RecordReader:
+    """Reads the shards of one plan for one model."""
+
+    def __init__(self, plan: Plan, shape: RowShape, *, max_record_bytes: int, max_columns: int) -> None:
+        self._format = plan.format
+        self._max_record_bytes = max_record_bytes
+        self._csv: CsvMapping | None = None
+        self._shape = shape
+        if plan.format is InputFormat.CSV:
+            self._csv = CsvMapping(parse_header(plan.header, max_columns), shape)
+        else:
+            self._shape = with_only_field(shape, _first_fields(plan.header))
+
+    @property
+    def cells_are_text(self) -> bool:
+        """Whether values come as text that the signature must cast."""
+        return self._format is InputFormat.CSV
+
+    def read(self, shard: Shard, chunk: bytes) -> Iterator[Record | BadRecord]:
+        """The records of a shard from its bytes; of an oversized one the bytes are not looked at.
+
+        Raises:
+            PlatformError: `input_changed`, the bytes are not those that were cut.
+        """
+        if shard.is_oversized:
+            message = f"The row is longer than {self._max_record_bytes} bytes. Shorten it, or leave it out."
+            yield BadRecord(shard.first_record, shard.first_line, None, "invalid_row", message)
+            return
+        spans = split_records(chunk, self._format)
+        if len(spans) != shard.records or len(chunk) != shard.end - shard.start:
+            raise PlatformError("input_changed")
+        read = self._read_json if self._csv is None else self._read_csv
+        for index, span in enumerate(spans, start=shard.first_record):
+            yield read(index, shard.first_line + span.line, chunk, span)
+
+    def _read_json(self, index: int, line: int, chunk: bytes, span: Span) -> Record | BadRecord:
+        try:
+            value = orjson.loads(chunk[span.start : span.end])
+        except orjson.JSONDecodeError as error:
+            reason = str(error).partition(": line ")[0]
+            return _bad(index, line, None, f"it is not valid JSON, {reason} (byte {error.pos + 1})")
+        if not isinstance(value, dict):
+            return Record(index, line, None, value)
+        identifier = row_id(value)
+        try:
+            return Record(index, line, identifier, select(value, self._shape))
+        except FieldError as error:
+            return _bad(index, line, identifier, str(error))
+
+    def _read_csv(self, index: int, line: int, chunk: bytes, span: Span) -> Record | BadRecord:
+        assert self._csv is not None  # noqa: S101 - `read` chose by it
+        cells: list[str] = []
+        try:
+            cells = parse_cells(chunk[span.start : span.end])
+            identifier, value = self._csv.row(cells)
+        except (CellError, FieldError) as error:
+            return _bad(index, line, self._csv.identify(cells), str(error))
+        return Record(index, line, identifier, value)
+
+
+def _first_fields(line: bytes) -> tuple[str, ...]:
+    """The fields of a JSONL file's first row; none if it is not an object."""
+    return tuple(orjson.loads(line)) if line else ()
+
+
+def _bad(index: int, line: int, identifier: RowId | None, reason: str) -> BadRecord:
+    return BadRecord(index, line, identifier, "invalid_row", f"The row cannot be read: {reason}.")

@@ -1,0 +1,270 @@
+"""`BatchRunner`: one run of a job, from its claim to the job's terminal status.
+
+A run may die at any instant: everything it knows is in Redis (status, epoch, committed shards) and in the job's folder
+(input, plan, parts). The next run reads them and goes on behind the last commit. A run ends the job only with a typed
+error; whatever else happens, it lets its lease expire and the controller starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+from anyio import to_thread
+
+from batch.endings import Ending, assemble_committed, decide_ending
+from batch.joblog import JobLog
+from batch.layouts import read_layout
+from batch.pipeline import run_shards
+from batch.runs import Run, RunOverError, is_final
+from batch.shards import Plan, cut
+from batch.sources import Source, stage
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.jobs import BatchJob
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.egress.spool import Spool
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.jobs import JobStore
+
+Work = Callable[[Run, Sequence[int], threading.Event], None]
+
+_STOP_GRACE_S = 7.0
+_MAX_SHARDS = 4000
+"""A larger input gets larger shards: each shard is a field in Redis and two files."""
+
+
+class BatchRunner:
+    """One run. `run()` returns when the run is over, however it went."""
+
+    def __init__(
+        self, settings: Settings, org: str, job_id: str, *, epoch: int | None = None, work: Work = run_shards
+    ) -> None:
+        """`epoch`: the run was claimed already, under this number."""
+        self._settings = settings
+        self._org = org
+        self._job_id = job_id
+        self._epoch = epoch or 0
+        self._work = work
+        self._stop = threading.Event()
+        self._stopped = asyncio.Event()
+        self._reason: PlatformError | None = None
+        self._store = Store(settings.redis_url.get_secret_value())
+        self._jobs = JobStore(self._store, settings.batch.job_ttl_s)
+
+    @property
+    def _folder(self) -> Path:
+        return self._settings.jobs_dir / self._job_id
+
+    async def run(self) -> None:
+        """Claim the job unless that was done, work on it, end it.
+
+        Raises:
+            Exception: a failure that the next run may not meet; the lease is left to expire.
+        """
+        try:
+            self._epoch = self._epoch or await self._claim()
+            job = await self._jobs.get(self._org, self._job_id)
+            if job is None or job.epoch != self._epoch or job.status is not JobStatus.PROCESSING:
+                return
+            self._folder.joinpath("parts").mkdir(parents=True, exist_ok=True)
+            self._log("run_started")
+            await self._execute(job)
+        finally:
+            await self._store.close()
+
+    async def _claim(self) -> int:
+        claimed = await self._jobs.claim_run(self._org, self._job_id, lease_s=self._settings.batch.lease_s)
+        return claimed or -1
+
+    async def _execute(self, job: BatchJob) -> None:
+        heartbeat = asyncio.create_task(self._keep_lease(job))
+        try:
+            await self._unless_stopped(self._process(job))
+        except Exception as error:
+            if isinstance(error, RunOverError) or self._stop.is_set():
+                await self._leave(job)
+            elif is_final(error):
+                await self._end(job, Ending(JobStatus.FAILED, error))
+            else:
+                self._log("run_failed", error=f"{type(error).__name__}: {error}"[:1000])
+                raise
+        finally:
+            heartbeat.cancel()
+            with suppress(asyncio.CancelledError):
+                await heartbeat
+
+    async def _unless_stopped(self, work: Coroutine[object, object, None]) -> None:
+        """Await `work`. When the run must stop it has a few seconds to notice; then it is left behind.
+
+        Raises:
+            RunOverError: it was left behind, or noticed.
+        """
+        working = asyncio.create_task(work)
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await asyncio.wait({working}, timeout=_STOP_GRACE_S)
+            if not working.done():
+                raise RunOverError
+            await working
+        finally:
+            stopped.cancel()
+            working.cancel()
+
+    async def _process(self, job: BatchJob) -> None:
+        plan = job.plan or await self._staged(job)
+        run = Run(
+            self._org,
+            self._job_id,
+            self._epoch,
+            job.artifact,
+            job.spec,
+            Source.from_json(cast(Mapping[str, object], plan["source"])),
+            str(plan["shards"]),
+            self._settings,
+        )
+        committed = await self._jobs.committed(self._org, self._job_id)
+        pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
+        self._log("shards_pending", pending=len(pending), committed=len(committed))
+        if pending:
+            await to_thread.run_sync(self._work, run, pending, self._stop)
+        if self._stop.is_set():
+            raise RunOverError
+        committed = await self._jobs.committed(self._org, self._job_id)
+        succeeded = sum(counts.succeeded for counts in committed.values())
+        failed = sum(counts.failed for counts in committed.values())
+        if succeeded + failed != run.plan.total:
+            raise RuntimeError(f"{succeeded + failed} of {run.plan.total} rows are committed")
+        await self._end(job, decide_ending(succeeded, failed, job.max_error_rate))
+
+    async def _staged(self, job: BatchJob) -> Mapping[str, object]:
+        """Bring the input to disk and cut it; what later runs need to know of that.
+
+        Names carry the epoch: a run that is fenced off while it stages cannot write over what a newer one staged.
+        """
+        folder = self._folder / f"input-{self._epoch}"
+        folder.mkdir(exist_ok=True)
+        source = await stage(job.input_url, folder, self._settings)
+        plan_file = self._folder / f"plan-{self._epoch}.json"
+        plan = await to_thread.run_sync(make_plan, source, job.input_url, plan_file, self._settings)
+        staged = {"source": source.to_json(), "shards": plan_file.name}
+        is_written = await self._jobs.set_plan(
+            self._org,
+            self._job_id,
+            self._epoch,
+            total=plan.total,
+            shard_count=len(plan.shards),
+            plan=staged,
+            lease_s=self._settings.batch.lease_s,
+        )
+        if not is_written:
+            raise RunOverError
+        self._log("planned", total=plan.total, shards=len(plan.shards))
+        return staged
+
+    async def _end(self, job: BatchJob, ending: Ending) -> None:
+        """Publish what was committed and give the job its status; a run that was fenced off changes nothing."""
+        committed = await self._jobs.committed(self._org, self._job_id)
+        try:
+            output = await to_thread.run_sync(assemble_committed, self._folder, job, committed, ending.status)
+        except PlatformError as damage:
+            ending, output = Ending(JobStatus.FAILED, damage), None
+        status = await self._jobs.finish(
+            job,
+            ending.status,
+            epoch=self._epoch,
+            error=ending.error_json(),
+            output=None if output is None else output.to_json(),
+        )
+        self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
+        if status is JobStatus.CANCELED:
+            await assemble_partial(self._jobs, job, self._settings)
+
+    async def _leave(self, job: BatchJob) -> None:
+        """The run was stopped: end the job if its deadline did it, attach what is there if it was canceled."""
+        self._log("run_stopped")
+        if self._reason is not None:
+            await self._end(job, Ending(JobStatus.FAILED, self._reason))
+            return
+        current = await self._jobs.get(self._org, self._job_id)
+        if current is not None and current.status is JobStatus.CANCELED and current.epoch == self._epoch:
+            await assemble_partial(self._jobs, current, self._settings)
+
+    async def _keep_lease(self, job: BatchJob) -> None:
+        """Renew until refused; a store that is away is asked again until the lease must have ended."""
+        lease_s = self._settings.batch.lease_s
+        renewed_at = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                if not await self._jobs.renew(self._org, self._job_id, self._epoch, lease_s):
+                    self._halt()
+                renewed_at = time.monotonic()
+            except PlatformError:
+                if time.monotonic() - renewed_at > lease_s:
+                    self._halt()
+            self._check_deadline(job)
+            await asyncio.sleep(lease_s / 4)
+
+    def _check_deadline(self, job: BatchJob) -> None:
+        if job.timeout_s is None or job.started is None or time.time() < job.started + job.timeout_s:
+            return
+        self._reason = PlatformError(
+            "deadline_exceeded", f"The job was not done within its timeout_s of {job.timeout_s}."
+        )
+        self._halt()
+
+    def _halt(self) -> None:
+        self._stop.set()
+        self._stopped.set()
+
+    def _log(self, event: str, **more: object) -> None:
+        JobLog(self._folder, self._epoch).append(event, **more)
+
+
+def make_plan(source: Source, url: str, plan_file: Path, settings: Settings) -> Plan:
+    """Cut a staged input and keep the plan in `plan_file`, durably.
+
+    Raises:
+        PlatformError: `invalid_format`, `input_changed`.
+    """
+    batch = settings.batch
+    path = Path(source.path)
+    layout = read_layout(
+        path,
+        url=url,
+        content_type=source.content_type,
+        max_header_bytes=batch.max_line_bytes,
+        max_columns=batch.max_columns,
+    )
+    plan = cut(
+        path,
+        layout,
+        target_bytes=max(batch.shard_target_bytes, source.size_bytes // _MAX_SHARDS),
+        max_record_bytes=batch.max_line_bytes,
+    )
+    source.check(path.stat())
+    spool = Spool(plan_file)
+    try:
+        spool.write(plan.to_json())
+        spool.publish()
+    finally:
+        spool.discard()
+    return plan
+
+
+async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
+    """Attach what was committed to a job that ended without all of it; called by whoever sees the end first."""
+    committed = await jobs.committed(job.org, job.id)
+    if not committed or job.output is not None:
+        return
+    folder = settings.jobs_dir / job.id
+    output = await to_thread.run_sync(assemble_committed, folder, job, committed, job.status)
+    if output is not None:
+        await jobs.set_output(job, output.to_json())

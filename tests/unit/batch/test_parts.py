@@ -1,0 +1,96 @@
+"""Parts and the files assembled from them: whole or absent, in order, checked."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+
+import orjson
+import pytest
+
+from batch.assembly import assemble
+from batch.parts import Part, PartLines, write_part
+from fyretoolkit.core.errors import PlatformError
+
+
+def part_of(folder: Path, shard: int, *, epoch: int = 1, result: object = None) -> Part:
+    """A part with two results and one error between them."""
+    lines = PartLines()
+    first = shard * 3
+    lines.add_error(first + 1, first + 2, "bad", "invalid_row", "The row cannot be read.")
+    lines.add_result(first + 2, None, result or {"label": "neg", "score": 0.25})
+    lines.add_result(first, "a", result or {"label": "=pos", "score": -0.75})
+    return write_part(folder, shard, epoch, lines)
+
+
+def test_a_part_holds_its_rows_in_order(tmp_path: Path):
+    """The two line formats of the contract; nothing is left aside."""
+    part = part_of(tmp_path, 0)
+    assert (tmp_path / part.results.name).read_bytes() == (
+        b'{"index":0,"id":"a","result":{"label":"=pos","score":-0.75}}\n'
+        b'{"index":2,"result":{"label":"neg","score":0.25}}\n'
+    )
+    assert (tmp_path / part.errors.name).read_bytes() == (
+        b'{"index":1,"line":2,"id":"bad","error":{"code":"invalid_row","message":"The row cannot be read."}}\n'
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "part-000000-1.errors.jsonl",
+        "part-000000-1.jsonl",
+    ]
+    assert Part.from_json(part.to_json()) == part
+
+
+def test_two_runs_write_the_same_bytes_to_other_files(tmp_path: Path):
+    """A late writer of an old run never touches what a newer one committed."""
+    first, second = part_of(tmp_path, 4, epoch=1), part_of(tmp_path, 4, epoch=2)
+    assert first.results.name != second.results.name
+    assert first.results.sha256 == second.results.sha256
+
+
+def test_parts_are_joined_in_the_order_given(tmp_path: Path):
+    """The digests of the output are those of its content."""
+    parts = [part_of(tmp_path, shard) for shard in (0, 1, 2)]
+    output = assemble(tmp_path, tmp_path, parts, output_format="jsonl", epoch=1)
+    content = (tmp_path / "output-1.jsonl").read_bytes()
+    assert [orjson.loads(line)["index"] for line in content.splitlines()] == [0, 2, 3, 5, 6, 8]
+    assert output.results.sha256 == hashlib.sha256(content).hexdigest()
+    assert output.results.size_bytes == len(content)
+    errors = (tmp_path / "errors-1.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line)["index"] for line in errors] == [1, 4, 7]
+    assert output.to_json()["partial"] is False
+
+
+def test_csv_output_guards_text_and_leaves_numbers(tmp_path: Path):
+    """A spreadsheet runs no formula; a column for each field of any result."""
+    parts = [
+        part_of(tmp_path, 0),
+        part_of(tmp_path, 1, result={"label": "x", "scores": [1, 2.5], "ok": True}),
+    ]
+    assemble(tmp_path, tmp_path, parts, output_format="csv", epoch=1)
+    with (tmp_path / "output-1.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["index", "id", "label", "score", "scores", "ok"],
+            ["0", "a", "'=pos", "-0.75", "", ""],
+            ["2", "", "neg", "0.25", "", ""],
+            ["3", "a", "x", "", "[1,2.5]", "true"],
+            ["5", "", "x", "", "[1,2.5]", "true"],
+        ]
+
+
+def test_a_damaged_part_is_never_published(tmp_path: Path):
+    """Lost or changed on disk: an error, no output, and nothing left aside."""
+    part = part_of(tmp_path, 0)
+    (tmp_path / part.results.name).write_bytes(b"{}\n")
+    with pytest.raises(PlatformError, match="not what was committed"):
+        assemble(tmp_path, tmp_path, [part], output_format="jsonl", epoch=1)
+    (tmp_path / part.results.name).unlink()
+    with pytest.raises(PlatformError, match="missing"):
+        assemble(tmp_path, tmp_path, [part], output_format="jsonl", epoch=1)
+    assert not list(tmp_path.glob("*output*"))
+
+
+def test_nothing_in_gives_empty_files(tmp_path: Path):
+    """A CSV input with a header alone is a job of no rows."""
+    output = assemble(tmp_path, tmp_path, [], output_format="jsonl", epoch=1)
+    assert (output.results.size_bytes, output.errors.size_bytes) == (0, 0)

@@ -1,0 +1,203 @@
+"""How a run's shards reach workers: here, in a pool, or both; and how failures come back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from batch import pipeline
+from batch.endings import decide_ending
+from batch.pipeline import ShardPool, is_pool_worth, run_shards
+from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
+from batch.worker import ShardWorker
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.store.jobs import JobStore
+from tests.unit.batch.bench import Bench, LengthModel
+
+ROWS = b'"some text"\n' * 40
+NEVER = threading.Event()
+
+pytestmark = pytest.mark.anyio
+
+
+async def run_of(bench: Bench) -> Run:
+    """A staged run with eight shards or more, of which none is done."""
+    job = await bench.create_job(ROWS)
+    runs: list[Run] = []
+
+    def capture(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        runs.append(run)
+        raise OSError("captured")
+
+    with pytest.raises(OSError, match="captured"):
+        await bench.run(job, work=capture)
+    assert len(runs[0].plan.shards) >= 8
+    return runs[0]
+
+
+async def committed(bench: Bench, run: Run) -> set[int]:
+    """The shards in the output."""
+    store = bench.store()
+    shards = await JobStore(store, 60).committed(run.org, run.job_id)
+    await store.close()
+    return set(shards)
+
+
+def worker_of(run: Run) -> ShardWorker:
+    """A worker with the model of known answers."""
+    return ShardWorker(run, load=lambda _: LengthModel(), is_niced=False)
+
+
+@pytest.fixture
+def known_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker that the pipeline makes loads the model of known answers."""
+    monkeypatch.setattr(pipeline, "ShardWorker", lambda run, **_: worker_of(run))
+
+
+@pytest.mark.usefixtures("known_model")
+async def test_a_small_job_starts_no_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Two processes that import Ray Data would take longer than the work."""
+    monkeypatch.setattr(pipeline, "pooled", None)
+    run = await run_of(bench)
+    shards = range(len(run.plan.shards))
+    await bench.in_thread(run_shards, run, shards, NEVER)
+    assert await committed(bench, run) == set(shards)
+
+
+@pytest.mark.usefixtures("known_model")
+async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The runner works from the end while the pool starts, then waits for it; each shard is committed once."""
+    run = await run_of(bench)
+    count = len(run.plan.shards)
+    here_first = threading.Event()
+
+    def slow_to_start(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
+        assert here_first.wait(10)
+        worker = worker_of(run)
+        for shard in shards:
+            yield worker({"shard": np.array([shard])})
+        worker.close()
+
+    work = ShardWorker.work
+    seen: list[int] = []
+
+    def watched(self: ShardWorker, index: int) -> None:
+        seen.append(index)
+        work(self, index)
+        if len(seen) == 3:
+            here_first.set()
+
+    monkeypatch.setattr(ShardWorker, "work", watched)
+    monkeypatch.setattr(pipeline, "pooled", slow_to_start)
+    monkeypatch.setattr(pipeline, "is_pool_worth", lambda elapsed_s, done, waiting: done == 1)
+    await bench.in_thread(run_shards, run, range(count), NEVER)
+    assert await committed(bench, run) == set(range(count))
+    assert seen[:3] == [0, count - 1, count - 2]
+
+
+@pytest.mark.parametrize("error", [RunOverError(), PlatformError("input_changed", "The input changed: è.")])
+async def test_a_failure_crosses_the_pool_as_text(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    """Ray Data wraps what a worker raises and loses the cause."""
+    run = await run_of(bench)
+
+    def failing(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
+        yield {"shard": np.array([0]), "failure": np.array([to_failure(error)], dtype=object)}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "pooled", failing)
+    with pytest.raises(type(error), match=str(error) or None):
+        ShardPool(run, [0]).drain(NEVER)
+
+
+async def test_a_pool_that_breaks_breaks_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The next run starts behind the last commit."""
+    run = await run_of(bench)
+
+    def broken(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
+        raise OSError("the actors died")
+        yield {}
+
+    monkeypatch.setattr(pipeline, "pooled", broken)
+    with pytest.raises(OSError, match="actors died"):
+        ShardPool(run, [0]).drain(NEVER)
+
+
+async def test_a_stopped_run_does_not_wait_for_its_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The pool may be deep in a long inference."""
+    run = await run_of(bench)
+    stop, release = threading.Event(), threading.Event()
+    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(10)]))
+    stop.set()
+    with pytest.raises(RunOverError):
+        ShardPool(run, [0]).drain(stop)
+    release.set()
+
+
+async def test_a_fenced_worker_stops_at_once_and_says_so(bench: Bench):
+    """The shards behind it are not even read."""
+    run = await run_of(bench)
+    store = bench.store()
+    assert await JobStore(store, 60).claim_run(run.org, run.job_id, lease_s=60, dead_epoch=1) == 2
+    await store.close()
+    model = LengthModel()
+    worker = ShardWorker(run, load=lambda _: model, is_niced=False)
+    answer = await bench.in_thread(worker, {"shard": np.array([0, 1, 2])})
+    await bench.in_thread(worker.close)
+    assert [type(from_failure(text)) for text in answer["failure"].tolist()] == [RunOverError] * 3
+    assert sum(model.calls) == run.plan.shards[0].records
+    assert await committed(bench, run) == set()
+
+
+async def test_a_committed_shard_is_not_predicted_again(bench: Bench):
+    """Neither by a retry of Ray's nor by a later run."""
+    run = await run_of(bench)
+    model = LengthModel()
+    worker = ShardWorker(run, load=lambda _: model, is_niced=False)
+    await bench.in_thread(worker, {"shard": np.array([0, 0])})
+    await bench.in_thread(worker.close)
+    assert sum(model.calls) == run.plan.shards[0].records
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "done", "waiting", "expected"),
+    [
+        (0.0, 0, 1000, False),
+        (1.9, 1, 1000, False),
+        (2.0, 20, 100, False),
+        (2.0, 20, 101, True),
+        (30.0, 1, 1, True),
+    ],
+)
+def test_a_pool_is_started_for_long_work_alone(elapsed_s: float, done: int, waiting: int, expected: bool):
+    """After two seconds, if more than ten are left at this pace."""
+    assert is_pool_worth(elapsed_s, done, waiting) is expected
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed", "rate", "code"),
+    [
+        (0, 0, 1.0, None),
+        (1, 99, 1.0, None),
+        (0, 1, 1.0, "all_rows_failed"),
+        (9, 1, 0.1, None),
+        (8, 2, 0.1, "error_rate_exceeded"),
+        (9, 1, 0.0, "error_rate_exceeded"),
+    ],
+)
+def test_how_a_job_ends(succeeded: int, failed: int, rate: float, code: str | None):
+    """At the limit is within it."""
+    ending = decide_ending(succeeded, failed, rate)
+    assert (ending.error.code if ending.error else None) == code
+    assert ending.status is (JobStatus.FAILED if code else JobStatus.COMPLETED)
+
+
+def test_only_a_typed_error_ends_a_job():
+    """What the next run may not meet is left to it."""
+    assert is_final(PlatformError("input_changed"))
+    assert not is_final(PlatformError("unavailable"))
+    assert not is_final(OSError("disk full"))
