@@ -1,0 +1,67 @@
+"""From a file to an endpoint and away again, on the running platform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.onnx_graphs import echo, lookup
+from tests.support.platform import deployed, until
+
+pytestmark = pytest.mark.system
+
+
+def still_answers(client: httpx.Client) -> bool:
+    """Whether the demo model does."""
+    answer = client.post("/predict/sentiment-v1", json={"inputs": ["a fine film"]})
+    return answer.status_code == 200
+
+
+def test_deploy_predict_delete(client: httpx.Client, tmp_path: Path) -> None:
+    """A bare .onnx: ready only after a real inference; deleted: the endpoint is gone, the model stays."""
+    path = tmp_path / "Lookup Table.onnx"
+    path.write_bytes(lookup())
+    ready = deployed(client, {"model_uri": path.as_uri(), "region": "eu-west-1"})
+    assert ready["status"] == "ready", ready["error"]
+    assert ready["model"] == "lookup-table"
+    assert [event["stage"] for event in ready["events"]][-2:] == ["warming", "ready"]
+    answer = client.post("/predict/lookup-table", json={"inputs": [3, 1]})
+    assert answer.json()["results"] == [{"value": 30.0}, {"value": 10.0}]
+    assert answer.json()["usage"]["region"] == "eu-west-1"
+    gone = client.delete(f"/deployments/{ready['id']}")
+    assert gone.json() == {"id": ready["id"], "object": "deployment", "deleted": True}
+    until(
+        lambda: client.post("/predict/lookup-table", json={"inputs": [1]}).status_code == 409,
+        timeout_s=20,
+        what="the deleted deployment's endpoint closed",
+    )
+    assert client.get("/models/lookup-table").json()["status"] == "ready"
+    assert ready["id"] not in [each["id"] for each in client.get("/deployments").json()["data"]]
+
+
+def test_a_row_that_fails_harms_no_neighbour(client: httpx.Client, tmp_path: Path) -> None:
+    """The model itself fails on one row of three: that row has the error, the others their results."""
+    path = tmp_path / "isolated.onnx"
+    path.write_bytes(lookup())
+    assert deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1"})["status"] == "ready"
+    body = {"inputs": [1, 99, 2], "options": {"on_error": "continue"}}
+    first, bad, last = client.post("/predict/isolated", json=body).json()["results"]
+    assert (first, last) == ({"value": 10.0}, {"value": 20.0})
+    assert bad["error"]["code"] == "row_failed"
+
+
+def test_a_corrupt_artifact_fails_alone(client: httpx.Client, tmp_path: Path) -> None:
+    """Half a file: failed with invalid_onnx, and the demo model keeps answering."""
+    path = tmp_path / "corrupt.onnx"
+    path.write_bytes(echo("float32", ["N", 3])[:-20])
+    failed = deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1"})
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_onnx")
+    assert still_answers(client)
+
+
+def test_a_missing_artifact_fails_with_its_code(client: httpx.Client, tmp_path: Path) -> None:
+    """Nothing at the URI."""
+    failed = deployed(client, {"model_uri": (tmp_path / "no.onnx").as_uri(), "region": "us-east-1"})
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "artifact_not_found")

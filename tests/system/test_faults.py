@@ -1,0 +1,95 @@
+"""`kill -9` in the middle, and a restart of everything: nothing accepted is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.platform import RunningPlatform, finished, submit, until
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def long_input(glosses: Path, tmp_path: Path) -> Path:
+    """29,420 rows, about 60 shards."""
+    path = tmp_path / "long.jsonl"
+    path.write_bytes(glosses.read_bytes() * 10)
+    return path
+
+
+def job_log(platform: RunningPlatform, job_id: str) -> list[dict[str, Any]]:
+    """The events of a job, from its log."""
+    text = (platform.home / "jobs" / job_id / "log.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def output_digest(client: httpx.Client, job: dict[str, Any]) -> str:
+    """The sha256 of a job's output."""
+    return hashlib.sha256(client.get(job["output_url"]).content).hexdigest()
+
+
+def committed_shards(platform: RunningPlatform, job_id: str) -> list[int]:
+    """The shards that the log says are committed."""
+    return [event["shard"] for event in job_log(platform, job_id) if event["event"] == "shard_committed"]
+
+
+def test_kills_change_no_byte(client: httpx.Client, platform: RunningPlatform, long_input: Path) -> None:
+    """Runner and controller killed mid-job: the output of an undisturbed run, and no committed shard runs again."""
+    undisturbed = finished(client, submit(client, "sentiment-v1", long_input.as_uri()))
+    name = submit(client, "sentiment-v1", long_input.as_uri())
+
+    def shards_committed(count: int) -> bool:
+        return client.get(f"/jobs/{name}").json()["progress"]["processed"] > count
+
+    until(lambda: shards_committed(1000), timeout_s=60, what="the first commits")
+    platform.kill("ray::RunnerActor")
+    platform.kill("ray::ControllerActor")
+    job = finished(client, name)
+    assert job["status"] == "completed"
+    assert job["progress"]["processed"] == 29_420
+    assert output_digest(client, job) == output_digest(client, undisturbed)
+    log = job_log(platform, name)
+    assert max(event["epoch"] for event in log) >= 2, "the second run did the rest"
+    assert len({event["shard"] for event in log if event["event"] == "shard_committed"}) >= 40
+    done: set[int] = set()
+    for event in log:
+        if event["event"] == "shard_started":
+            assert event["shard"] not in done, "a committed shard ran again"
+        elif event["event"] == "shard_committed":
+            done.add(event["shard"])
+    assert len(committed_shards(platform, name)) == len(done)
+
+
+def test_redis_killed_loses_nothing_that_was_accepted(
+    client: httpx.Client, platform: RunningPlatform, glosses: Path
+) -> None:
+    """The supervisor starts Redis again; a job accepted just before is there and completes."""
+    name = submit(client, "sentiment-v1", glosses.as_uri())
+    servers = [each for each in platform.processes() if each.name() in ("valkey-server", "redis-server")]
+    assert len(servers) == 1
+    servers[0].kill()
+    until(
+        lambda: client.get(f"/jobs/{name}").status_code == 200, timeout_s=20, what="the API reads Redis again"
+    )
+    assert finished(client, name)["status"] == "completed"
+
+
+def test_down_and_up_keep_everything(client: httpx.Client, platform: RunningPlatform, glosses: Path) -> None:
+    """Jobs, models and deployments are there after a restart, outputs readable, predictions answered."""
+    job = finished(client, submit(client, "sentiment-v1", glosses.as_uri()))
+    before = output_digest(client, job)
+    models = client.get("/models").json()["data"]
+    platform.down()
+    assert platform.processes() == []
+    platform.up()
+    assert client.get(f"/jobs/{job['id']}").json()["status"] == "completed"
+    assert output_digest(client, job) == before
+    assert [each["id"] for each in client.get("/models").json()["data"]] == [each["id"] for each in models]
+    answer = client.post("/predict/sentiment-v1", json={"inputs": ["a fine film"]})
+    assert answer.status_code == 200, answer.text
