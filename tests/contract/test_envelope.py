@@ -12,6 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fyretoolkit.api.edge import Edge
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import ErrorEnvelope
 from fyretoolkit.store.models import ModelStore
 from tests.support.api_bench import Bench
@@ -220,6 +221,30 @@ async def test_headers_that_ray_serve_would_obey_do_not_come_through() -> None:
     standard = {b"host", b"accept", b"accept-encoding", b"connection", b"user-agent"}
     ours = sorted(pair for pair in seen if pair[0] not in standard)
     assert ours == [(b"x-other", b"kept"), (b"x-request-id", b"mine")]
+
+
+async def test_edges_nest_around_a_wrapper_that_answers_failures_itself() -> None:
+    """Ray Serve's wrapper stands between two edges: the inner one has answered before it sees the exception."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise PlatformError("model_not_ready")
+
+    def wrapped(inner: Any) -> Any:
+        async def wrapper(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await inner(scope, receive, send)
+            except PlatformError:
+                headers = [(b"content-type", b"text/plain"), (b"x-request-id", b"theirs")]
+                await send({"type": "http.response.start", "status": 500, "headers": headers})
+                await send({"type": "http.response.body", "body": b"Internal Server Error"})
+
+        return wrapper
+
+    transport = httpx.ASGITransport(Edge(wrapped(Edge(app))))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        response = await client.get("/", headers={"x-request-id": "mine"})
+    assert (response.status_code, _code(response)) == (409, "model_not_ready")
+    assert response.headers.get_list("x-request-id") == ["mine"]
 
 
 async def test_one_log_line_a_request_without_secrets(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

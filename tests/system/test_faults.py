@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.platform import RunningPlatform, finished, submit, until
+from tests.support.platform import RunningPlatform, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
 
@@ -64,6 +64,28 @@ def test_kills_change_no_byte(client: httpx.Client, platform: RunningPlatform, l
         elif event["event"] == "shard_committed":
             done.add(event["shard"])
     assert len(committed_shards(platform, name)) == len(done)
+
+
+def test_a_pool_of_workers_survives_the_loss_of_one(
+    client: httpx.Client, platform: RunningPlatform, glosses: Path, tmp_path: Path
+) -> None:
+    """A job long enough for Ray Data's pool, one worker killed: every row once, in order, with its answer."""
+    copies = 80
+    path = tmp_path / "pooled.jsonl"
+    path.write_bytes(glosses.read_bytes() * copies)
+    name = submit(client, "sentiment-v1", path.as_uri())
+
+    def pids() -> set[int]:
+        log = platform.home / "jobs" / name / "log.jsonl"
+        return {event["pid"] for event in job_log(platform, name)} if log.exists() else set()
+
+    until(lambda: len(pids()) >= 3, timeout_s=90, what="two workers beside the runner")
+    platform.kill("ray::MapWorker")
+    job = finished(client, name, timeout_s=180)
+    assert job["status"] == "completed"
+    rows = lines(client, job["output_url"])
+    assert [row["index"] for row in rows] == list(range(2942 * copies))
+    assert sum(row["result"]["label"] == "positive" for row in rows) == 1191 * copies
 
 
 def test_redis_killed_loses_nothing_that_was_accepted(

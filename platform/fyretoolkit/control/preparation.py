@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.ids import new_id, slugify
+from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
 from fyretoolkit.egress.fetch import fetch, timeouts_from
@@ -92,7 +92,8 @@ class Preparer:
         model_id = deployment.model
         if not deployment.is_model_id_chosen and spec.id:
             model_id = spec.id
-        model = await self._models.register(
+        existing = await self._models.get(deployment.org, model_id)
+        model = existing or await self._models.register(
             Model(
                 id=model_id,
                 org=deployment.org,
@@ -139,11 +140,3 @@ def local_folder(url: ParsedUrl, policy: Policy) -> Path | None:
         return None
     check_file_path(str(path), policy)
     return path
-
-
-def model_id_of(model_uri: str) -> str:
-    """The model id that the file name in a URI suggests; empty if it suggests none."""
-    name = PurePosixPath(model_uri.split("?", 1)[0].rstrip("/")).name
-    for suffix in (".tar.gz", ".tgz", ".zip", ".onnx"):
-        name = name.removesuffix(suffix)
-    return slugify(name)

@@ -81,6 +81,12 @@ class Store:
         async with translated():
             return cast(list[str], await self._redis.zrevrangebylex(key, top, "-", start=0, num=limit))
 
+    async def remove_members(self, key: str, members: Sequence[str]) -> None:
+        """Take members out of a sorted set."""
+        if members:
+            async with translated():
+                await self._redis.zrem(key, *members)
+
     async def read_text(self, key: str) -> str | None:
         """A string value."""
         async with translated():

@@ -47,10 +47,21 @@ class JobStore:
         return [from_hash(BatchJob, fields) for fields in stored if fields]
 
     async def page(self, org: str, limit: int, *, starting_after: str | None = None) -> list[BatchJob]:
-        """Newest first, at most `limit` jobs, all older than `starting_after`."""
-        ids = await self._store.read_page(keys.jobs(org), limit, below=starting_after)
-        stored = await self._store.read_hashes([keys.job(org, job_id) for job_id in ids])
-        return [from_hash(BatchJob, fields) for fields in stored if fields]
+        """Newest first, all older than `starting_after`; fewer than `limit` at the end of the list alone.
+
+        Jobs whose records expired leave the list here.
+        """
+        found: list[BatchJob] = []
+        while len(found) < limit:
+            ids = await self._store.read_page(keys.jobs(org), limit - len(found), below=starting_after)
+            if not ids:
+                break
+            stored = await self._store.read_hashes([keys.job(org, job_id) for job_id in ids])
+            found += [from_hash(BatchJob, fields) for fields in stored if fields]
+            expired = [job_id for job_id, fields in zip(ids, stored, strict=True) if not fields]
+            await self._store.remove_members(keys.jobs(org), expired)
+            starting_after = ids[-1]
+        return found
 
     async def claim_run(
         self, org: str, job_id: str, *, lease_s: float, dead_epoch: int | None = None

@@ -199,6 +199,22 @@ def test_pages_are_newest_first(with_store: Run) -> None:
     with_store(scenario)
 
 
+def test_expired_jobs_leave_no_gap_in_a_page(with_store: Run) -> None:
+    """A page is as long as asked for although records in its middle expired; their ids leave the list."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        made = [new_job() for _ in range(9)]
+        for job in made:
+            await jobs.create(job)
+        for job in made[3:8]:
+            await store.redis.delete(keys.job(job.org, job.id))
+        assert [job.id for job in await jobs.page("org_a", 3)] == [made[number].id for number in (8, 2, 1)]
+        assert await store.redis.zcard(keys.jobs("org_a")) == 4
+
+    with_store(scenario)
+
+
 def test_a_store_that_is_away_is_a_typed_error() -> None:
     """No Redis: 503 with a Retry-After, not an exception of the client library."""
 
