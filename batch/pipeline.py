@@ -4,7 +4,8 @@ Ray Data retries a dying worker without end unless told otherwise, so one row th
 restarts and retries are finite here. What is left when they are used up ends the run, and the number of runs is
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
-A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data). So the runner
+A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
+decisions/0002). So the runner
 begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
 until the pool delivers. A shard that both take is committed once.
 """
@@ -25,7 +26,7 @@ from batch.worker import ShardWorker
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 10.0
+_POOL_WORTH_S = 20.0
 """A pool is started for work that would keep the runner alone busy for longer than this."""
 _LOOK_EVERY_S = 0.25
 

@@ -70,7 +70,7 @@ def test_a_pool_of_workers_survives_the_loss_of_one(
     client: httpx.Client, platform: RunningPlatform, glosses: Path, tmp_path: Path
 ) -> None:
     """A job long enough for Ray Data's pool, one worker killed: every row once, in order, with its answer."""
-    copies = 80
+    copies = 120
     path = tmp_path / "pooled.jsonl"
     path.write_bytes(glosses.read_bytes() * copies)
     name = submit(client, "sentiment-v1", path.as_uri())

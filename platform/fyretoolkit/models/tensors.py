@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -84,8 +84,9 @@ class TensorReader:
         if isinstance(value, Mapping):
             return self._from_base64(value)
         if self._shape == ():
-            if self.spec.row_shape == (1,) and isinstance(value, list) and len(value) == 1:
-                return self._scalar(value[0], is_cell=False, prefix="[0]")
+            is_listed = self.spec.row_shape == (1,) and isinstance(value, list) and len(value) == 1
+            if is_listed and self.spec.dtype != STRING:  # a text is a string: a list holds several
+                return self._scalar(cast(list[object], value)[0], is_cell=False, prefix="[0]")
             return self._scalar(value, is_cell=is_cell)
         if is_cell and isinstance(value, str):
             value = _parse_cell(value)

@@ -53,7 +53,9 @@ def test_text_is_a_string_or_an_object_with_the_input_name() -> None:
     assert tensor("string").decode(["a"]).arrays["x"].tolist() == ["a"]
 
 
-@pytest.mark.parametrize("item", [None, 3, 3.5, True, [1], {"x": None}, {"y": "a"}, {}, {"x": "a", "y": "b"}])
+@pytest.mark.parametrize(
+    "item", [None, 3, 3.5, True, [1], ["a"], {"x": None}, {"y": "a"}, {}, {"x": "a", "y": "b"}]
+)
 def test_nothing_but_a_string_becomes_text(item: object) -> None:
     """ONNX Runtime takes None and numbers in a string tensor without a word; this is where they stop."""
     decoded = TEXT.decode(["good", item, "also good"])
