@@ -20,12 +20,13 @@ class ControllerActor:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits an async constructor
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        self._loop = asyncio.get_running_loop().create_task(ControlLoop(settings()).run())
+        self._control = ControlLoop(settings())
+        self._loop = asyncio.get_running_loop().create_task(self._control.run())
         self._loop.add_done_callback(_leave)
 
     async def status(self) -> dict[str, object]:
-        """Answers while the event loop is alive: `{pid, state}`."""
-        return {"pid": os.getpid(), "state": "ok" if not self._loop.done() else "stopped"}
+        """`{pid, state}`; state is `ok`, or `stalled` while a call of Serve or Ray hangs."""
+        return {"pid": os.getpid(), "state": "stalled" if self._control.is_stalled() else "ok"}
 
 
 def _leave(loop: asyncio.Task[object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import ray
@@ -26,7 +27,8 @@ class Ingress:
 async def _control_state() -> dict[str, str]:
     """The parts that only Ray knows of, for /readyz: name to `ok` or what is wrong."""
     try:
-        controller = ray.get_actor(NAME, namespace=NAMESPACE)
+        # A blocking call to the GCS: on a thread, so that predictions go on while it is away.
+        controller = await asyncio.to_thread(ray.get_actor, NAME, namespace=NAMESPACE)
         state = (await controller.status.remote())["state"]
     except Exception as error:  # noqa: BLE001 - readiness reports whatever is wrong
         return {"serve": "ok", "controller": type(error).__name__}

@@ -25,6 +25,9 @@ from fyretoolkit.settings import settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 
+_STORE_PATIENCE_S = 15.0
+_STORE_RETRY_S = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class RunAnswer:
@@ -46,9 +49,7 @@ class ModelServer:
         store = Store(settings().redis_url.get_secret_value())
         deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
         try:
-            assignment = await deployments.assignment(self._application)
-            if assignment is None:
-                raise PlatformError("replica_failed", "Nothing is assigned to this application.")
+            assignment = await _assignment(deployments, self._application)
             self._runner = await asyncio.to_thread(_load, assignment)
             await self.warm_up()
         except Exception as error:
@@ -75,6 +76,22 @@ class ModelServer:
         for outcome in await asyncio.get_running_loop().run_in_executor(self._threads, run):
             if not isinstance(outcome, Prediction):
                 raise PlatformError("warmup_failed", f"The first inference failed: {outcome.message}")
+
+
+async def _assignment(deployments: DeploymentStore, application: str) -> Assignment:
+    """What to serve. A store that is away is asked again for a while: its restart must not fail a deployment."""
+    deadline = time.monotonic() + _STORE_PATIENCE_S
+    while True:
+        try:
+            assignment = await deployments.assignment(application)
+        except PlatformError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_STORE_RETRY_S)
+            continue
+        if assignment is None:
+            raise PlatformError("replica_failed", "Nothing is assigned to this application.")
+        return assignment
 
 
 def _load(assignment: Assignment) -> ModelRunner:

@@ -7,12 +7,14 @@ call has a deadline because a handle call can wait for ever: on an application t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
 
+import grpc
 import numpy as np
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
@@ -20,8 +22,14 @@ from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.serving.replica import ReplicaAnswer
 
+logger = logging.getLogger(__name__)
+
 _ATTEMPTS = 2
 _RETRY_AFTER_S = 1
+
+
+class ReplicaLostError(Exception):
+    """The replica ended before it answered; another may."""
 
 
 class HandleCall:
@@ -39,23 +47,39 @@ class HandleCall:
             PlatformError: `deadline_exceeded`, `overloaded` or `unavailable`.
         """
         deadline = time.monotonic() + timeout_s
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             try:
-                answer = await self._call(application, arrays, deadline - time.monotonic())
-            except (ActorDiedError, ActorUnavailableError):
-                if attempt + 1 < _ATTEMPTS:
-                    continue
-                break
-            except BackPressureError as error:
-                raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S) from error
-            except DeploymentUnavailableError:
-                break
-            except RayError as error:
-                raise PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S) from error
+                answer = await self._translated(application, arrays, deadline - time.monotonic())
+            except ReplicaLostError:
+                continue
             return ReplicaAnswer(answer.outputs, answer.kept, answer.failed, answer.compute_ms)
-        raise PlatformError(
-            "unavailable", "No replica of the deployment answered. Try again.", retry_after_s=_RETRY_AFTER_S
-        )
+        raise _unavailable()
+
+    async def _translated(self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float) -> Any:
+        """One call, with what Ray, Serve and gRPC raise said in our words."""
+        try:
+            return await self._call(application, arrays, timeout_s)
+        except PlatformError:
+            raise
+        except (ActorDiedError, ActorUnavailableError) as error:
+            raise ReplicaLostError from error
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
+                raise ReplicaLostError from error
+            logger.exception("a call of %s failed", application)
+            raise _unavailable() from error
+        except BackPressureError as error:
+            raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S) from error
+        except DeploymentUnavailableError as error:
+            raise _unavailable() from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ReplicaLostError from error  # said by the replica, not by our caller
+        except Exception as error:
+            logger.exception("a call of %s failed", application)
+            raise _unavailable() from error
 
     async def _call(self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float) -> Any:
         if application not in self._handles:
@@ -75,3 +99,9 @@ class HandleCall:
         for application in self._handles.keys() - applications:
             handle = self._handles.pop(application)
             await handle.shutdown_async()
+
+
+def _unavailable() -> PlatformError:
+    return PlatformError(
+        "unavailable", "No replica of the deployment answered. Try again.", retry_after_s=_RETRY_AFTER_S
+    )

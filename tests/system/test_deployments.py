@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.onnx_graphs import echo, lookup
-from tests.support.platform import deployed, until
+from tests.support.platform import RunningPlatform, deployed, until
 
 pytestmark = pytest.mark.system
 
@@ -19,7 +19,7 @@ def still_answers(client: httpx.Client) -> bool:
     return answer.status_code == 200
 
 
-def test_deploy_predict_delete(client: httpx.Client, tmp_path: Path) -> None:
+def test_deploy_predict_delete(client: httpx.Client, platform: RunningPlatform, tmp_path: Path) -> None:
     """A bare .onnx: ready only after a real inference; deleted: the endpoint is gone, the model stays."""
     path = tmp_path / "Lookup Table.onnx"
     path.write_bytes(lookup())
@@ -37,6 +37,12 @@ def test_deploy_predict_delete(client: httpx.Client, tmp_path: Path) -> None:
         timeout_s=20,
         what="the deleted deployment's endpoint closed",
     )
+    until(
+        lambda: client.get(f"/deployments/{ready['id']}").status_code == 404,
+        timeout_s=30,
+        what="the deployment deleted, its replica gone",
+    )
+    assert not [each for each in platform.processes() if ready["id"] in " ".join(each.cmdline())]
     assert client.get("/models/lookup-table").json()["status"] == "ready"
     assert ready["id"] not in [each["id"] for each in client.get("/deployments").json()["data"]]
 

@@ -128,7 +128,8 @@ async def _until_deployed(config: Settings, store: Store, names: list[str]) -> N
             if status is DeploymentStatus.READY:
                 waiting.remove(name)
             elif status in (DeploymentStatus.FAILED, DeploymentStatus.DELETED):
-                raise RuntimeError(f"the demo deployment {name} ended {status}: {found[name].error}")
+                error = found[name].error if name in found else None
+                raise RuntimeError(f"the demo deployment {name} ended {status}: {error}")
         await asyncio.sleep(_POLL_S)
     if waiting:
         raise TimeoutError(f"{', '.join(waiting)} not ready after {_MODELS_TIMEOUT_S:g} s")

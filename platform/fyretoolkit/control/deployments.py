@@ -32,12 +32,13 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
-from fyretoolkit.store.deployments import Assignment, DeploymentStore
+from fyretoolkit.store.deployments import Assignment, DeploymentStore, FencedError
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_S = 0.5
-"""How long a deployment stays up after it left the routing table, for ingress replicas that hear of it late."""
+_RETRY_S = 1.0
+_DRAIN_S = 2.5
+"""How long a deployment stays up after it left the routing table: an ingress that heard nothing looks each second."""
 _WARM_UP_TIMEOUT_S = 30.0
 
 
@@ -53,6 +54,7 @@ class DeploymentReconciler:
         self._epoch = epoch
         self._started_at = time.time()
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._fenced: FencedError | None = None
         self._serve = asyncio.Lock()
         bounds = settings.deployments
         self._bounds = Bounds(
@@ -62,7 +64,13 @@ class DeploymentReconciler:
         )
 
     async def tick(self) -> bool:
-        """Plan once and begin what is due. True while something is changing, so the next look is soon."""
+        """Plan once and begin what is due. True while something is changing, so the next look is soon.
+
+        Raises:
+            FencedError: a newer controller has taken over.
+        """
+        if self._fenced:
+            raise self._fenced
         if not await asyncio.to_thread(serve_driver.is_running):
             return True
         # While no controller was there nothing could happen: what it finds has its whole time again.
@@ -95,10 +103,14 @@ class DeploymentReconciler:
     async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
         try:
             await work
+        except FencedError as error:
+            self._fenced = error
         except PlatformError as error:
             logger.warning("deployment %s: %s", name, error)
+            await asyncio.sleep(_RETRY_S)
         except Exception:
             logger.exception("deployment %s: a command failed; it is planned again", name)
+            await asyncio.sleep(_RETRY_S)
         finally:
             del self._under_way[name]
 
@@ -125,10 +137,13 @@ class DeploymentReconciler:
                 )
 
     async def _prepare(self, deployment: Deployment) -> None:
-        await self._advance(deployment, Stage.INSPECTING, "Fetching and inspecting the artifact.")
+        if deployment.stage is Stage.FETCHING:  # once: its age must not begin anew with every try
+            await self._advance(deployment, Stage.INSPECTING, "Fetching and inspecting the artifact.")
         try:
             prepared = await self._preparer.prepare(deployment)
         except PlatformError as error:
+            if error.code == "unavailable":
+                raise
             await self._fail(deployment, error.code, error.message)
             return
         spec = prepared.spec
@@ -154,6 +169,7 @@ class DeploymentReconciler:
             artifact=prepared.artifact,
             spec=spec.to_json(),
             num_gpus=num_gpus,
+            autoscaling=deployment.autoscaling or _autoscaling_of(deployment, spec),
         )
 
     async def _start(self, deployment: Deployment) -> None:
@@ -192,3 +208,13 @@ class DeploymentReconciler:
         self, deployment: Deployment, status: DeploymentStatus, message: str, **values: object
     ) -> None:
         await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)
+
+
+def _autoscaling_of(deployment: Deployment, spec: ModelSpec) -> dict[str, int] | None:
+    """The bounds that the manifest asks for, unless the caller asked for a number of replicas."""
+    if spec.autoscaling is None or deployment.replicas != 1:
+        return None
+    return {
+        "min_replicas": spec.autoscaling.min_replicas,
+        "max_replicas": spec.autoscaling.max_replicas,
+    }

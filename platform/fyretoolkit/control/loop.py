@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -18,7 +19,7 @@ from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store, translated
-from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.deployments import DeploymentStore, FencedError
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.models import ModelStore
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _IDLE_S = 1.0
 _BUSY_S = 0.25
 _RETRY_S = 1.0
+_STALLED_S = 30.0
+_DEAD_S = 120.0
 
 Tick = Callable[[], Awaitable[bool]]
 
@@ -39,9 +42,21 @@ class ControlLoop:
         self._store = Store(settings.redis_url.get_secret_value())
         self._deployments = DeploymentStore(self._store, settings.deployments.deleted_ttl_s)
         self._wake = {"deployment": asyncio.Event(), "job": asyncio.Event()}
+        self._looked_at: dict[str, float] = {}
+
+    def is_stalled(self) -> bool:
+        """Whether a loop has not finished a look for a long time: a call of Serve or Ray hangs."""
+        return self._silence_s() > _STALLED_S
+
+    def _silence_s(self) -> float:
+        return max((time.monotonic() - at for at in self._looked_at.values()), default=0.0)
 
     async def run(self) -> NoReturn:
-        """Take over from every earlier controller, then reconcile."""
+        """Take over from every earlier controller, then reconcile.
+
+        Raises:
+            ExceptionGroup: a newer controller took over, or a loop hangs for good. Only a new process helps.
+        """
         epoch = await self._take_over()
         preparer = Preparer(self._settings, ModelStore(self._store))
         deployments = DeploymentReconciler(self._settings, self._deployments, preparer, epoch=epoch)
@@ -50,8 +65,9 @@ class ControlLoop:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
-            group.create_task(self._repeat(deployments.tick, self._wake["deployment"]))
-            group.create_task(self._repeat(jobs.tick, self._wake["job"]))
+            group.create_task(self._repeat("deployment", deployments.tick))
+            group.create_task(self._repeat("job", jobs.tick))
+            group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
 
     async def _take_over(self) -> int:
@@ -62,11 +78,22 @@ class ControlLoop:
                 logger.warning("the store does not answer; asking again")
                 await asyncio.sleep(_RETRY_S)
 
-    async def _repeat(self, tick: Tick, wake: asyncio.Event) -> NoReturn:
+    async def _end_if_dead(self) -> NoReturn:
+        """A thread that hangs in a call cannot be ended, its process can: all state is in Redis."""
         while True:
+            if (silence_s := self._silence_s()) > _DEAD_S:
+                raise RuntimeError(f"a control loop has not looked for {silence_s:.0f} s")
+            await asyncio.sleep(_RETRY_S)
+
+    async def _repeat(self, kind: str, tick: Tick) -> NoReturn:
+        wake = self._wake[kind]
+        while True:
+            self._looked_at[kind] = time.monotonic()
             wake.clear()
             try:
                 pause = _BUSY_S if await tick() else _IDLE_S
+            except FencedError:
+                raise
             except PlatformError as error:
                 logger.warning("a look at the store failed: %s", error)
                 pause = _RETRY_S

@@ -7,7 +7,6 @@ changes nothing, so a controller that dies in the middle is simply followed by o
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +20,8 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
 from fyretoolkit.egress.fetch import fetch, timeouts_from
-from fyretoolkit.egress.urls import ParsedUrl, Policy, check_file_path, check_url, policy_from
+from fyretoolkit.egress.local import local_folder
+from fyretoolkit.egress.urls import check_url, policy_from
 from fyretoolkit.models.artifacts import Artifact, ArtifactStore
 from fyretoolkit.models.inspection import inspect
 from fyretoolkit.models.package import PackageFiles, open_package
@@ -125,18 +125,3 @@ def _usable(model: Model | None, model_id: str) -> Prepared:
             "artifact_not_found", f"The model {model_id!r} is {model.status} and cannot be deployed."
         )
     return Prepared(model.id, model.artifact, ModelSpec.from_json(model.spec))
-
-
-def local_folder(url: ParsedUrl, policy: Policy) -> Path | None:
-    """The folder that a `file://` URL names, beneath the configured roots, links resolved; None for anything else.
-
-    Raises:
-        PlatformError: `url_not_allowed`, the folder lies outside of the roots.
-    """
-    if url.scheme != "file":
-        return None
-    path = Path(os.path.realpath(url.path))
-    if not path.is_dir():
-        return None
-    check_file_path(str(path), policy)
-    return path

@@ -126,7 +126,14 @@ def warm_up(application: str, timeout_s: float) -> None:
     handle: Any = DeploymentHandle(SERVE_DEPLOYMENT, app_name=application)
     # A handle used outside an event loop needs Serve's router on a loop of its own.
     handle._init(_run_router_in_separate_loop=True)
-    handle.warm_up.remote().result(timeout_s=timeout_s)
+    response = handle.warm_up.remote()
+    try:
+        response.result(timeout_s=timeout_s)
+    except TimeoutError:
+        response.cancel()
+        raise
+    finally:
+        handle.shutdown()
 
 
 def remove(application: str) -> None:

@@ -116,7 +116,7 @@ class Resources(_Section):
 class Autoscaling(_Section):
     """Bounds of the number of replicas."""
 
-    min_replicas: Annotated[int, Field(ge=0)] = 1
+    min_replicas: Positive = 1
     max_replicas: Positive = 1
     target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
 

@@ -18,6 +18,10 @@ from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 _FAILURE_TTL_S = 3600
 
 
+class FencedError(Exception):
+    """The writer is not the newest controller any more: it must stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """What the replicas of one Serve application have to serve. Written before the application starts."""
@@ -37,7 +41,8 @@ class Assignment:
 class DeploymentStore:
     """The repository of deployments.
 
-    The controller passes its epoch with every change; a change by a controller that is not the newest is refused.
+    The controller passes its epoch with every change; one that is not the newest gets a `FencedError` and changes
+    nothing.
     """
 
     def __init__(self, store: Store, deleted_ttl_s: int) -> None:
@@ -187,6 +192,8 @@ class DeploymentStore:
                 )
             ],
         )
+        if answer == "fenced":
+            raise FencedError(f"controller {epoch} was replaced")
         return bool(answer == "changed")
 
     async def assignment(self, application: str) -> Assignment | None:

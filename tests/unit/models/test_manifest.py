@@ -17,7 +17,7 @@ preprocessing: {tokenizer: {max_length: 128, padding: max_length}}
 outputs: {probabilities: logits, labels: [no, maybe, yes], softmax: true, argmax: true, top_k: 2}
 max_batch_size: 16
 resources: {num_cpus: 0.5, num_gpus: 0.25, accelerator_type: A100, threads: 2}
-autoscaling: {min_replicas: 0, max_replicas: 4, target_ongoing_requests: 8}
+autoscaling: {min_replicas: 2, max_replicas: 4, target_ongoing_requests: 8}
 example: a text
 """
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
@@ -14,7 +16,7 @@ from fyretoolkit.core.organizations import PUBLIC_ORG, ApiKey, Scope
 from fyretoolkit.store import keys
 from fyretoolkit.store.api_keys import ApiKeyStore, key_digest
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deployments import Assignment, DeploymentStore
+from fyretoolkit.store.deployments import Assignment, DeploymentStore, FencedError
 from fyretoolkit.store.models import ModelStore
 
 Run = Callable[[Callable[[Store], Any]], Any]
@@ -45,15 +47,17 @@ def new_model(name: str, org: str = "org_a") -> Model:
 
 
 def test_an_older_controller_can_change_nothing(with_store: Run) -> None:
-    """Once a newer one started, its changes are refused and leave no event."""
+    """Once a newer one started, its changes are refused with an error and leave no event."""
 
     async def scenario(store: Store) -> None:
         deployments, made = DeploymentStore(store, 100), new_deployment()
         await deployments.create(made)
         old = await deployments.new_controller_epoch()
         new = await deployments.new_controller_epoch()
-        assert not await deployments.advance(made, Stage.STARTING, epoch=old, message="old")
-        assert not await deployments.transition(made, DeploymentStatus.FAILED, epoch=old, message="old")
+        with pytest.raises(FencedError):
+            await deployments.advance(made, Stage.STARTING, epoch=old, message="old")
+        with pytest.raises(FencedError):
+            await deployments.transition(made, DeploymentStatus.FAILED, epoch=old, message="old")
         assert await deployments.get("org_a", made.id) == made
         assert await deployments.events("org_a", made.id) == []
         assert await deployments.transition(made, DeploymentStatus.READY, epoch=new, message="new")

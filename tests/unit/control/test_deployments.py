@@ -1,0 +1,230 @@
+"""The deployments' reconciler over the real Redis; Ray Serve is a table of applications in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fyretoolkit.control import deployments as module
+from fyretoolkit.control.deployments import DeploymentReconciler
+from fyretoolkit.control.preparation import Prepared
+from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.models.signature import Signature, TensorSpec
+from fyretoolkit.models.spec import ModelSpec, resolve
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deployments import DeploymentStore, FencedError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The platform runs on asyncio alone."""
+    return "asyncio"
+
+
+class FakeServe:
+    """Applications as Serve would report them; what was asked of it."""
+
+    def __init__(self) -> None:
+        self.applications: dict[str, Application] = {}
+        self.warm_ups: list[str] = []
+        self.warm_up_error: Exception | None = None
+
+    def is_running(self) -> bool:
+        return True
+
+    def observe(self) -> list[Application]:
+        return list(self.applications.values())
+
+    def start(self, deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
+        self.applications[deployment.id] = Application(deployment.id, ApplicationState.RUNNING, 1)
+
+    def warm_up(self, application: str, timeout_s: float) -> None:
+        self.warm_ups.append(application)
+        if self.warm_up_error:
+            raise self.warm_up_error
+
+    def remove(self, application: str) -> None:
+        del self.applications[application]
+
+
+class FakePreparer:
+    """Prepares at once, or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.calls = 0
+
+    async def prepare(self, deployment: Deployment) -> Prepared:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        spec = TensorSpec("x", "float32", (None, 2))
+        return Prepared(deployment.model, "a" * 64, resolve(None, Signature((spec,), (spec,))))
+
+
+class Scene:
+    """One deployment, its reconciler, a Serve."""
+
+    def __init__(self, store: Store, serve: FakeServe, settings: Settings, epoch: int) -> None:
+        self.deployments = DeploymentStore(store, 100)
+        self.serve = serve
+        self.settings = settings
+        self.epoch = epoch
+        self.preparer = FakePreparer()
+
+    def reconciler(self) -> DeploymentReconciler:
+        """A controller's reconciler, as after its start."""
+        return DeploymentReconciler(self.settings, self.deployments, self.preparer, epoch=self.epoch)  # type: ignore[arg-type]
+
+    async def create(self) -> Deployment:
+        """A deployment that was just asked for."""
+        made = Deployment(
+            id=new_id("dep"), org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.FETCHING,
+            model="m", model_uri="file:///m.onnx", region="us-east-1", created=1, updated=1, stage_at=1.0,
+        )  # fmt: skip
+        await self.deployments.create(made)
+        return made
+
+    async def settled(self, made: Deployment, reconciler: DeploymentReconciler, *statuses: str) -> Deployment:
+        """The deployment once it has one of the statuses, ticking until then."""
+        async with asyncio.timeout(10):
+            while True:
+                await reconciler.tick()
+                await asyncio.sleep(0.01)
+                found = await self.deployments.get("org_a", made.id)
+                assert found is not None
+                if found.status in statuses:
+                    return found
+
+
+@pytest.fixture
+async def scene(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """An empty store and a Serve without applications."""
+    serve = FakeServe()
+    monkeypatch.setattr(module, "serve_driver", serve)
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    monkeypatch.setattr(module, "_DRAIN_S", 0.0)
+    store = Store(redis_url)
+    settings = Settings.model_validate({"home": tmp_path, "redis_url": redis_url})
+    yield Scene(store, serve, settings, await DeploymentStore(store, 100).new_controller_epoch())
+    await store.close()
+
+
+async def test_from_a_request_to_ready_and_gone(scene: Scene) -> None:
+    """Every stage in order, one warm-up; after a deletion its application and then the record go."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    events = [event["stage"] for event in await scene.deployments.events("org_a", made.id)]
+    assert events == ["inspecting", "starting", "warming", "ready"]
+    assert scene.serve.warm_ups == [made.id]
+    await scene.deployments.transition(made, DeploymentStatus.DRAINING, message="deleted by its owner")
+    await scene.settled(made, reconciler, "deleted")
+    assert scene.serve.applications == {}
+
+
+async def test_a_controller_that_dies_is_followed_at_any_stage(scene: Scene) -> None:
+    """A new reconciler for every tick, each with a newer epoch: the deployment becomes ready all the same."""
+    made = await scene.create()
+    async with asyncio.timeout(10):
+        while True:
+            scene.epoch = await scene.deployments.new_controller_epoch()
+            await scene.reconciler().tick()
+            await asyncio.sleep(0.02)
+            found = await scene.deployments.get("org_a", made.id)
+            if found is not None and found.status is DeploymentStatus.READY:
+                break
+
+
+async def test_a_lost_replica_degrades_and_comes_back(scene: Scene) -> None:
+    """Ready, its application gone: degraded, started again, ready."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    scene.serve.applications.clear()
+    await scene.settled(made, reconciler, "degraded")
+    await scene.settled(made, reconciler, "ready")
+    assert len(scene.serve.warm_ups) == 2
+
+
+async def test_a_preparation_that_keeps_failing_ends_within_its_bound(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is no PlatformError: it is tried again, but its stage does not begin anew with each try."""
+    scene.preparer.error = OSError(28, "No space left on device")
+    made, reconciler = await scene.create(), scene.reconciler()
+    monkeypatch.setattr(reconciler, "_bounds", module.Bounds(fetch_s=0.4, load_s=60, drain_s=0))
+    failed = await scene.settled(made, reconciler, "failed")
+    assert failed.error is not None
+    assert failed.error["code"] == "load_timeout"
+    assert scene.preparer.calls > 1
+    stages = [event["stage"] for event in await scene.deployments.events("org_a", made.id)]
+    assert stages == ["inspecting", "failed"]
+
+
+async def test_a_store_that_is_away_fails_no_deployment(scene: Scene) -> None:
+    """Preparing meets a Redis that restarts: tried again, not failed."""
+    scene.preparer.error = PlatformError("unavailable")
+    made, reconciler = await scene.create(), scene.reconciler()
+    while scene.preparer.calls == 0:
+        await reconciler.tick()
+        await asyncio.sleep(0.01)
+    scene.preparer.error = None
+    await scene.settled(made, reconciler, "ready")
+
+
+async def test_a_bad_artifact_fails_with_its_code(scene: Scene) -> None:
+    """What the preparer says is what the caller reads; nothing is started."""
+    scene.preparer.error = PlatformError("invalid_onnx", "Cut short.")
+    made = await scene.create()
+    failed = await scene.settled(made, scene.reconciler(), "failed", "ready")
+    assert failed.error == {"code": "invalid_onnx", "message": "Cut short."}
+    assert scene.serve.applications == {}
+
+
+async def test_a_first_inference_that_fails_fails_the_deployment(scene: Scene) -> None:
+    """The replica is up but cannot predict: failed, and its application is freed."""
+    scene.serve.warm_up_error = PlatformError("warmup_failed", "Bad weights.")
+    made, reconciler = await scene.create(), scene.reconciler()
+    failed = await scene.settled(made, reconciler, "failed", "ready")
+    assert failed.error == {"code": "warmup_failed", "message": "Bad weights."}
+    async with asyncio.timeout(10):
+        while scene.serve.applications:
+            await reconciler.tick()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_controller_that_was_replaced_stops(scene: Scene) -> None:
+    """Its first refused change ends it, with an error that nobody swallows."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.deployments.new_controller_epoch()
+    with pytest.raises(FencedError):
+        await scene.settled(made, reconciler, "ready")
+
+
+async def test_the_downtime_of_the_controller_does_not_count(scene: Scene) -> None:
+    """A deployment asked for long before this controller started has its whole time."""
+    made = await scene.create()
+    await scene.settled(made, scene.reconciler(), "ready")
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), PlatformError("warmup_failed", "No.")])
+async def test_a_degraded_deployment_is_tried_again(scene: Scene, error: Exception) -> None:
+    """A warm-up that fails while it is brought back does not end a deployment that served."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    scene.serve.warm_up_error = error
+    scene.serve.applications.clear()
+    await scene.settled(made, reconciler, "degraded")
+    while len(scene.serve.warm_ups) < 3:
+        await reconciler.tick()
+        await asyncio.sleep(0.01)
+    scene.serve.warm_up_error = None
+    await scene.settled(made, reconciler, "ready")
