@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
-from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG
+from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, Scope
 from fyretoolkit.schemas.deployments import DeploymentResource
 from fyretoolkit.store import keys
 from tests.support.api_bench import Bench
@@ -79,6 +79,9 @@ async def test_an_unknown_region_is_422_listing_the_known_ones(bench: Bench) -> 
         ({"replicas": True}, "replicas"),
         ({"traffic": 101}, "traffic"),
         ({"num_gpus": -1}, "num_gpus"),
+        ({"num_gpus": "1"}, "num_gpus"),
+        ({"num_gpus": True}, "num_gpus"),
+        ({"num_gpus": 1.5}, "num_gpus"),
         ({"model_id": "Not A Slug"}, "model_id"),
         ({"autoscaling": {"min_replicas": 2, "max_replicas": 1}}, "autoscaling"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),
@@ -120,7 +123,33 @@ async def test_a_missing_field_is_400_and_named(bench: Bench, field: str) -> Non
     ],
 )
 async def test_a_source_that_may_not_be_fetched_is_422(bench: Bench, uri: str) -> None:
-    assert _code(await bench.create_deployment(model_uri=uri)) == (422, "url_not_allowed")
+    response = await bench.create_deployment(model_uri=uri)
+    assert _code(response) == (422, "url_not_allowed")
+    assert [each["path"] for each in response.json()["error"]["details"]["fields"]] == ["model_uri"]
+
+
+@pytest.mark.parametrize("num_gpus", [0, 0.25, 1, 1.0, 2, 2.0])
+async def test_shares_of_one_gpu_and_whole_gpus_are_accepted(bench: Bench, num_gpus: float) -> None:
+    await bench.add_model("digits")
+    response = await bench.create_deployment(num_gpus=num_gpus)
+    assert (response.status_code, response.json()["num_gpus"]) == (201, num_gpus)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("My%20Model.onnx", "my-model"),
+        ("b%C3%BCro.onnx", "b-ro"),
+        ("a%2Fb.tar%2Egz", "a-b"),
+        ("50%2520.onnx", "50-20"),
+    ],
+)
+async def test_an_escaped_file_name_gives_the_id_of_the_name_it_stands_for(
+    bench: Bench, name: str, expected: str
+) -> None:
+    """`My%20Model.onnx` became my-20model."""
+    response = await bench.create_deployment(model_uri=f"https://a.example/v1/{name}?token=x%20y")
+    assert (response.status_code, response.json()["model"]) == (201, expected)
 
 
 @pytest.mark.parametrize("uri", ["models://digits", "fyre://models/digits"])
@@ -248,5 +277,16 @@ async def test_a_public_models_deployment_is_readable_and_not_deletable(bench: B
     deployment = await bench.deploy("digits")
     path = f"/deployments/{deployment.id}"
     assert (await bench.request("GET", path)).json()["model"] == "digits"
-    assert _code(await bench.request("DELETE", path)) == (404, "deployment_not_found")
+    refused = await bench.request("DELETE", path)
+    assert _code(refused) == (404, "deployment_not_found")
+    assert "public model" in refused.json()["error"]["message"]
     assert (await bench.request("GET", "/deployments")).json()["data"] == []
+
+
+async def test_a_key_that_cannot_read_learns_nothing_of_a_public_deployment(bench: Bench) -> None:
+    deployment = await bench.deploy("digits")
+    key = await bench.add_key("org_a", Scope.WRITE)
+    options: dict[str, Any] = {"key": key, "headers": {"x-request-id": "same"}}
+    known = await bench.request("DELETE", f"/deployments/{deployment.id}", **options)
+    unknown = await bench.request("DELETE", "/deployments/dep_01M82CZBDNTDTBGWDT4TW34HQ4", **options)
+    assert (known.status_code, known.content) == (404, unknown.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -38,18 +39,24 @@ async def test_an_unknown_path_is_404(bench: Bench, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/deployments", "GET, POST"),
-        ("POST", "/models", "GET"),
+        ("PUT", "/deployments", "GET, HEAD, POST"),
+        ("POST", "/models", "GET, HEAD"),
         ("GET", "/predict/digits", "POST"),
-        ("PATCH", "/deployments/dep_x", "GET, DELETE"),
-        ("DELETE", "/healthz", "GET"),
+        ("PATCH", "/deployments/dep_x", "GET, HEAD, DELETE"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+        ("HEAD", "/predict/digits", "POST"),
+        ("HEAD", "/batch/digits", "POST"),
     ],
 )
 async def test_a_wrong_method_is_405_with_every_method_of_the_path(
     bench: Bench, method: str, path: str, allowed: str
 ) -> None:
     response = await bench.request(method, path)
-    assert (response.status_code, _code(response)) == (405, "method_not_allowed")
+    assert response.status_code == 405
+    if method == "HEAD":
+        assert response.content == b""
+    else:
+        assert _code(response) == "method_not_allowed"
     assert set(response.headers["allow"].split(", ")) == set(allowed.split(", "))
 
 
@@ -75,6 +82,15 @@ async def test_json_is_taken_under_all_its_names(bench: Bench, content_type: str
         "POST", "/predict/digits", content=b"{}", headers={"content-type": content_type}
     )
     assert response.status_code == 400
+
+
+async def test_the_same_content_type_twice_is_no_contradiction(bench: Bench) -> None:
+    twice = [(b"content-type", b"application/json")] * 2
+    assert (await bench.request("POST", "/predict/digits", content=b"{}", headers=twice)).status_code == 400
+    differing = [*twice, (b"content-type", b"text/plain")]
+    response = await bench.request("POST", "/predict/digits", content=b"{}", headers=differing)
+    assert (response.status_code, _code(response)) == (415, "unsupported_media_type")
+    assert "'application/json, text/plain'" in response.json()["error"]["message"]
 
 
 async def test_a_compressed_body_is_415(bench: Bench) -> None:
@@ -167,6 +183,45 @@ async def test_any_other_request_id_is_replaced(bench: Bench, given: str) -> Non
     assert response.headers.get_list("x-request-id") == [response.headers["x-request-id"]]
 
 
+async def test_null_where_an_object_belongs_is_answered_without_a_class_name(bench: Bench) -> None:
+    for path, field in (("/predict/digits", "options"), ("/predict/digits", "metadata")):
+        body = {"inputs": [1], field: None if field == "options" else []}
+        error = (await bench.request("POST", path, json=body)).json()["error"]
+        assert error["message"] == f"{field}: Send an object."
+
+
+async def test_a_bare_400_of_the_framework_does_not_point_to_fields_that_are_not_there() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 400, "headers": headers})
+        await send({"type": "http.response.body", "body": b"Malformed."})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(Edge(app)), base_url="http://x") as client:
+        response = await client.get("/")
+    assert (response.status_code, _code(response)) == (400, "invalid_request")
+    assert "details" not in response.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/models", "/models/digits", "/deployments", "/jobs", "/healthz", "/readyz", "/openapi.json", "/nope"],
+)
+async def test_head_is_answered_as_get_is_but_for_the_body(bench: Bench, path: str) -> None:
+    """RFC 9110, 9.1: a server answers GET and HEAD; load balancers and `curl -I` ask with HEAD."""
+    await bench.add_model("digits")
+    same_id = {"x-request-id": "same"}
+    get = await bench.request("GET", path, headers=same_id)
+    head = await bench.request("HEAD", path, headers=same_id)
+    assert (head.status_code, dict(head.headers)) == (get.status_code, dict(get.headers))
+    assert (head.content, len(get.content)) == (b"", int(head.headers["content-length"]))
+
+
+async def test_head_needs_the_key_that_get_needs(bench: Bench) -> None:
+    response = await bench.request("HEAD", "/models", key=None)
+    assert (response.status_code, response.content) == (401, b"")
+    assert response.headers["www-authenticate"]
+
+
 async def test_every_answer_has_its_own_request_id(bench: Bench) -> None:
     answers = [await bench.request("GET", path) for path in ("/models", "/healthz", "/openapi.json", "/nope")]
     assert len({answer.headers["x-request-id"] for answer in answers}) == 4
@@ -245,6 +300,23 @@ async def test_edges_nest_around_a_wrapper_that_answers_failures_itself() -> Non
         response = await client.get("/", headers={"x-request-id": "mine"})
     assert (response.status_code, _code(response)) == (409, "model_not_ready")
     assert response.headers.get_list("x-request-id") == ["mine"]
+
+
+async def test_a_client_that_went_away_is_logged_as_499_and_not_as_our_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ray Serve answers 499 to nobody, then cancels; the log said 500."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 499, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        raise asyncio.CancelledError
+
+    with caplog.at_level(logging.INFO, logger="fyretoolkit.access"), pytest.raises(asyncio.CancelledError):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(Edge(app)), base_url="http://x") as client:
+            await client.get("/")
+    assert json.loads(caplog.records[-1].message)["status"] == 499
 
 
 async def test_one_log_line_a_request_without_secrets(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from fyretoolkit.core.errors import CATALOGUE
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG
 from fyretoolkit.schemas.jobs import JobResource
+from fyretoolkit.schemas.metadata import MAX_BYTES
 from fyretoolkit.store import keys
 from tests.support.api_bench import Bench
 
@@ -72,6 +74,8 @@ async def test_a_job_says_how_many_are_before_it(bench: Bench) -> None:
         ({"max_error_rate": 1.1}, "max_error_rate"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"metadata": "text"}, "metadata"),
+        ({"max_error_rate": True}, "max_error_rate"),
+        ({"max_error_rate": "0.5"}, "max_error_rate"),
     ],
 )
 async def test_a_field_that_does_not_fit_is_400_and_named(
@@ -95,7 +99,37 @@ async def test_a_field_that_does_not_fit_is_400_and_named(
 )
 async def test_an_address_that_may_not_be_fetched_is_422(bench: Bench, fields: dict[str, str]) -> None:
     await bench.add_model("digits")
-    assert _code(await _create(bench, **fields)) == (422, "url_not_allowed")
+    response = await _create(bench, **fields)
+    assert _code(response) == (422, "url_not_allowed")
+    error = response.json()["error"]
+    assert [field["path"] for field in error["details"]["fields"]] == list(fields)
+    assert error["message"].startswith(f"{next(iter(fields))}: ")
+
+
+@pytest.mark.parametrize("webhook", ["file:///tmp/x", "ftp://a.example/x"])
+async def test_a_refused_webhook_is_not_told_that_files_are_allowed(bench: Bench, webhook: str) -> None:
+    """The message listed file among the schemes, and file was then refused."""
+    await bench.add_model("digits")
+    reason, _, allowed = (
+        (await _create(bench, webhook=webhook)).json()["error"]["message"].partition("Allowed: ")
+    )
+    assert "file" not in allowed
+    assert "not one of" not in reason
+
+
+async def test_whole_numbers_are_rates_too(bench: Bench) -> None:
+    await bench.add_model("digits")
+    assert (await _create(bench, max_error_rate=0)).status_code == 202
+
+
+async def test_metadata_is_bounded_in_size(bench: Bench) -> None:
+    """Four jobs with 15 MiB each were accepted; what is stored with a job is echoed with every page."""
+    await bench.add_model("digits")
+    largest = {"a": "x" * (MAX_BYTES - len('{"a":""}'))}
+    assert (await _create(bench, metadata=largest)).status_code == 202
+    response = await _create(bench, metadata={"a": largest["a"] + "x"})
+    assert _code(response) == (400, "invalid_request")
+    assert f"at most {MAX_BYTES} bytes" in response.json()["error"]["message"]
 
 
 async def test_an_unknown_model_is_404(bench: Bench) -> None:
@@ -158,7 +192,53 @@ async def test_a_part_of_the_results_can_be_downloaded(bench: Bench) -> None:
     beyond = await bench.request("GET", path, headers={"range": "bytes=1000-"})
     assert _code(beyond) == (416, "range_not_satisfiable")
     assert beyond.headers["content-range"] == f"bytes */{len(OUTPUT)}"
-    assert _code(await bench.request("GET", path, headers={"range": "lines=1"})) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "items=0-3", "lines=1", "bytes=abc", "0-3", "bytes=", "bytes=-", "bytes=5-3", "bytes=0-1,x", "bytes=0-1,5-3",
+        "bytes=0--1", "bytes=0-1" + ",   " * 1000 + "x", "bytes=" + "9" * 5000 + "-", "",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["output", "errors"])
+async def test_a_range_header_that_is_no_range_of_bytes_is_ignored(
+    bench: Bench, kind: str, value: str
+) -> None:
+    """RFC 9110, 14.2: unknown units and invalid ranges give the whole file; they were refused with 400."""
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await _end(bench, job["id"], JobStatus.COMPLETED)
+    response = await bench.request("GET", f"/jobs/{job['id']}/{kind}", headers={"range": value})
+    assert (response.status_code, response.content) == (200, OUTPUT if kind == "output" else b"")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes=0-0", OUTPUT[:1]),
+        ("Bytes=80-", OUTPUT[80:]),
+        ("bytes=-5", OUTPUT[-5:]),
+        ("bytes= 0-3", OUTPUT[:4]),
+    ],
+)
+async def test_every_spelling_of_a_range_of_bytes_is_honoured(
+    bench: Bench, value: str, expected: bytes
+) -> None:
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await _end(bench, job["id"], JobStatus.COMPLETED)
+    part = await bench.request("GET", f"/jobs/{job['id']}/output", headers={"range": value})
+    assert (part.status_code, part.content) == (206, expected)
+
+
+async def test_head_tells_the_size_of_the_results_without_sending_them(bench: Bench) -> None:
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await _end(bench, job["id"], JobStatus.COMPLETED)
+    head = await bench.request("HEAD", f"/jobs/{job['id']}/output")
+    assert (head.status_code, head.content) == (200, b"")
+    assert (head.headers["content-length"], head.headers["accept-ranges"]) == (str(len(OUTPUT)), "bytes")
 
 
 async def test_a_canceled_job_shows_what_was_done(bench: Bench) -> None:
@@ -174,7 +254,35 @@ async def test_a_canceled_job_shows_what_was_done(bench: Bench) -> None:
 async def test_there_is_no_output_before_the_end(bench: Bench, kind: str) -> None:
     await bench.add_model("digits")
     job = (await _create(bench)).json()
-    assert _code(await bench.request("GET", f"/jobs/{job['id']}/{kind}")) == (409, "output_not_ready")
+    response = await bench.request("GET", f"/jobs/{job['id']}/{kind}")
+    assert _code(response) == (409, "output_not_ready")
+    assert f"Wait until GET /jobs/{job['id']} shows {kind}" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["output", "errors"])
+async def test_a_job_that_ended_before_any_commit_has_a_final_answer(bench: Bench, kind: str) -> None:
+    """It said "not ready yet", which clients repeat, for ever."""
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await bench.request("POST", f"/jobs/{job['id']}/cancel")
+    assert _code(await bench.request("GET", f"/jobs/{job['id']}/{kind}")) == (409, "no_output")
+    assert not CATALOGUE["no_output"].is_retryable
+
+
+async def test_results_that_are_still_put_together_after_the_end_are_worth_waiting_for(bench: Bench) -> None:
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await bench.request("POST", f"/jobs/{job['id']}/cancel")
+    await bench.services.store.redis.hset(keys.job(DEMO_ORG, job["id"]), "succeeded", "2")
+    assert _code(await bench.request("GET", f"/jobs/{job['id']}/output")) == (409, "output_not_ready")
+
+
+async def test_results_that_were_removed_have_a_final_answer(bench: Bench) -> None:
+    await bench.add_model("digits")
+    job = (await _create(bench)).json()
+    await _end(bench, job["id"], JobStatus.COMPLETED)
+    (bench.services.settings.jobs_dir / job["id"] / "output.jsonl").unlink()
+    assert _code(await bench.request("GET", f"/jobs/{job['id']}/output")) == (409, "no_output")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fyretoolkit.core.ids import new_id
-from fyretoolkit.core.lifecycles import ModelStatus
+from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus
 from fyretoolkit.core.models import Model
 from fyretoolkit.core.organizations import DEMO_ORG
 from fyretoolkit.schemas.models import ModelResource
@@ -35,6 +35,18 @@ async def test_a_model_shows_its_signature_artifact_and_deployments(bench: Bench
     assert len(model.sha256 or "") == 64
     assert model.size_bytes > 0
     assert model.source_uri == "models://digits"
+
+
+@pytest.mark.parametrize("status", list(DeploymentStatus))
+async def test_a_model_lists_the_deployments_that_serve_it_or_will(
+    bench: Bench, status: DeploymentStatus
+) -> None:
+    """Failed and draining ones were listed; beside them, those of the public model answer."""
+    public = await bench.deploy("digits")
+    own = await bench.deploy("digits", org=DEMO_ORG, status=status)
+    is_serving = status in ("provisioning", "ready", "degraded")
+    model = (await bench.request("GET", "/models/digits")).json()
+    assert model["deployments"] == [own.id if is_serving else public.id]
 
 
 async def test_a_model_in_training_has_no_signature(bench: Bench) -> None:
@@ -71,7 +83,20 @@ async def test_the_default_page_holds_twenty(bench: Bench) -> None:
     assert (len(page["data"]), page["has_more"]) == (20, True)
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "limit=1.5", "limt=5"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=",
+        "limit=1.5",
+        "limit=5.0",
+        "limit=1_0",
+        "limit=%2B5",
+        "limt=5",
+    ],
+)
 @pytest.mark.parametrize("path", ["/models", "/deployments", "/jobs"])
 async def test_a_query_outside_the_contract_is_400(bench: Bench, path: str, query: str) -> None:
     response = await bench.request("GET", f"{path}?{query}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from fyretoolkit.api.predict import PredictEndpoint
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.schemas.predictions import Prediction
 from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT
-from tests.support.api_bench import Bench
+from tests.support.api_bench import Bench, InProcessCall
 from tests.support.model_packages import write_package
 from tests.support.onnx_graphs import echo, lookup
 
@@ -107,6 +109,38 @@ async def test_metadata_without_an_end_is_400(bench: Bench) -> None:
         "POST", "/predict/sentiment-v1", content=body, headers={"content-type": "application/json"}
     )
     assert (response.status_code, _error(response)["details"]["fields"][0]["path"]) == (400, "metadata")
+
+
+async def test_metadata_is_bounded_in_size(bench: Bench) -> None:
+    response = await bench.predict("sentiment-v1", ["a"], metadata={"a": "x" * 16_384})
+    assert (response.status_code, _error(response)["details"]["fields"][0]["path"]) == (400, "metadata")
+    assert "at most 16384 bytes" in _error(response)["message"]
+
+
+async def test_a_client_that_goes_away_ends_the_call_of_the_replica(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Serve cancels the request's task when the client hangs up; nothing between may hold that up."""
+    await bench.deploy("sentiment-v1")
+    events: asyncio.Queue[str] = asyncio.Queue()
+
+    async def hang(*_: object) -> None:
+        events.put_nowait("called")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            events.put_nowait("cancelled")
+            raise
+
+    monkeypatch.setattr(InProcessCall, "__call__", hang)
+    with caplog.at_level(logging.INFO, logger="fyretoolkit.access"):
+        request = asyncio.create_task(bench.predict("sentiment-v1", ["good"]))
+        assert await events.get() == "called"
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    assert events.get_nowait() == "cancelled"
+    assert json.loads(caplog.records[-1].message)["status"] == 499
 
 
 async def test_as_many_inputs_as_allowed_and_one_more(bench: Bench) -> None:

@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.openapi import describe
 from fyretoolkit.api.predict import PredictEndpoint
-from fyretoolkit.api.responses import CODES_BY_STATUS, error_headers
+from fyretoolkit.api.responses import error_headers, framework_error
 from fyretoolkit.api.routes import deployments, health, jobs, models
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
@@ -41,12 +42,22 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     for part in (models, deployments, jobs, health):
         app.include_router(part.router)
+        app.include_router(_heads_of(part.router))
     app.router.routes.append(Route("/predict/{model_id}", PredictEndpoint(services), methods=["POST"]))
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_invalid_query)
     app.add_middleware(Edge)
     app.openapi = _described_once(app)  # type: ignore[method-assign]
     return app
+
+
+def _heads_of(router: APIRouter) -> APIRouter:
+    """A HEAD beside every GET (RFC 9110, 9.1), left out of the description; the edge drops the bodies."""
+    heads = APIRouter()
+    for route in router.routes:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            heads.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    return heads
 
 
 @asynccontextmanager
@@ -78,7 +89,7 @@ def _described_once(app: FastAPI) -> Callable[[], dict[str, Any]]:
 async def _render_http_exception(request: Request, error: Exception) -> Response:
     """The router's own refusals: unknown paths and methods."""
     assert isinstance(error, HTTPException)  # noqa: S101 - the type it is registered for
-    failure = PlatformError(CODES_BY_STATUS.get(error.status_code, "internal_error"))
+    failure = framework_error(error.status_code)
     headers = {"Allow": ", ".join(_allowed_methods(request))} if failure.status == 405 else {}
     return _envelope(request, failure, headers)
 

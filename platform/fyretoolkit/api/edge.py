@@ -1,4 +1,6 @@
-"""The outermost layer: request ids, the envelope around every failure, one access log line a request.
+"""The layer around everything: request ids, the envelope around every failure, one access log line a request.
+
+Edges nest (see `Edge`): the outermost begins the exchange and logs it, each renders the failures within it.
 
 A pure ASGI function: Starlette's BaseHTTPMiddleware would copy every body through a queue. Whatever happens inside,
 what leaves here has an X-Request-Id, and a failure has our envelope.
@@ -6,6 +8,7 @@ what leaves here has an X-Request-Id, and a failure has our envelope.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -14,7 +17,7 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fyretoolkit.api.requests import SERVE_HEADERS, ClientGoneError, request_id
-from fyretoolkit.api.responses import CODES_BY_STATUS, JSON, RawHeaders, send_error
+from fyretoolkit.api.responses import JSON, RawHeaders, framework_error, send_error
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.organizations import Principal
 
@@ -32,13 +35,15 @@ class Exchange:
     """One request and what is known of it so far; every layer finds it in the scope."""
 
     request_id: str
+    has_body: bool = True
+    """False for HEAD: the answer has the headers of a GET alone."""
     principal: Principal | None = None
     status: int = 0
     began: float = field(default_factory=time.perf_counter)
 
 
 def exchange_of(scope: Scope) -> Exchange:
-    """The exchange that the edge began."""
+    """The exchange that the outermost edge began."""
     exchange: Exchange = scope[_KEY]
     return exchange
 
@@ -61,7 +66,7 @@ class Edge:
             await self._exchange(scope, receive, send)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(request_id(scope["headers"]))
+        exchange = Exchange(request_id(scope["headers"]), has_body=scope["method"] != "HEAD")
         dropped = SERVE_HEADERS | {b"x-request-id"}
         headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
         headers.append((b"x-request-id", exchange.request_id.encode()))
@@ -77,6 +82,10 @@ class Edge:
         except ClientGoneError:
             exchange = exchange_of(scope)
             exchange.status = exchange.status or _CLIENT_GONE
+        except asyncio.CancelledError:  # Serve cancels the request of a client that went away
+            exchange = exchange_of(scope)
+            exchange.status = exchange.status or _CLIENT_GONE
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
             await answer.fail(error)
 
@@ -93,7 +102,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             await self._start(message)
         elif not self._is_replaced:
-            await self._send(message)
+            await self._send(message if self._exchange.has_body else {**message, "body": b""})
 
     async def fail(self, error: Exception) -> None:
         """The envelope for what was raised inside; a defect leaves its traceback in the log alone."""
@@ -110,7 +119,7 @@ class _Answer:
     async def _start(self, message: Message) -> None:
         status: int = message["status"]
         headers = [(name.lower(), value) for name, value in message.get("headers", [])]
-        if status >= 400 and (b"content-type", JSON) not in headers:
+        if status >= 400 and status != _CLIENT_GONE and (b"content-type", JSON) not in headers:
             self._is_replaced = True
             await self._replace(status, [pair for pair in headers if pair[0] in _KEPT_HEADERS])
             return
@@ -122,7 +131,7 @@ class _Answer:
     async def _replace(self, status: int, headers: RawHeaders) -> None:
         """A framework's own answer, said in our words; what follows of it is dropped."""
         fresh = _Answer(self._send, self._exchange)
-        error = PlatformError(CODES_BY_STATUS.get(status, "internal_error"))
+        error = framework_error(status)
         await send_error(fresh.send, error, self._exchange.request_id, headers)
 
 

@@ -63,7 +63,8 @@ def check_json(headers: Headers) -> None:
     Raises:
         PlatformError: `unsupported_media_type`.
     """
-    given = b",".join(header_values(headers, b"content-type")).decode("latin-1")
+    distinct = dict.fromkeys(header_values(headers, b"content-type"))  # the same twice is no contradiction
+    given = b", ".join(distinct).decode("latin-1")
     media_type, _, parameters = given.partition(";")
     charset = parameters.lower().replace(" ", "").replace('"', "")
     if not _JSON_TYPE.fullmatch(media_type.strip().lower()) or charset not in ("", "charset=utf-8"):

@@ -1,18 +1,23 @@
-"""`model_uri`: which model a deployment is of, as far as can be told before anything is fetched."""
+"""The addresses that callers give: whether they may be used, and which model a `model_uri` names.
+
+Nothing is fetched here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_slug, slugify
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
-from fyretoolkit.egress.urls import check_url, policy_from
-from fyretoolkit.schemas.errors import invalid_field
+from fyretoolkit.egress.urls import ParsedUrl, Purpose, check_url, policy_from
+from fyretoolkit.schemas.errors import about_field, invalid_field
+from fyretoolkit.settings import Settings
 
 _REGISTERED = ("models://", "fyre://models/")
 _LATER = ("s3://", "gs://", "fyre://")
@@ -30,6 +35,18 @@ class Source:
     spec: Mapping[str, object] | None = None
 
 
+def check_address(settings: Settings, field: str, url: str, purpose: Purpose = Purpose.SOURCE) -> ParsedUrl:
+    """The URL in a field of a request, if the platform may use it.
+
+    Raises:
+        PlatformError: `url_not_allowed`, naming the field.
+    """
+    try:
+        return check_url(url, policy_from(settings, purpose))
+    except PlatformError as error:
+        raise about_field(field, error) from error
+
+
 async def resolve_source(services: Services, org: str, uri: str, model_id: str | None) -> Source:
     """The model that `uri` names or will register.
 
@@ -41,18 +58,20 @@ async def resolve_source(services: Services, org: str, uri: str, model_id: str |
             return await _registered(services, org, uri.removeprefix(prefix), model_id)
     if uri.lower().startswith(_LATER):
         scheme = uri.partition("://")[0].lower()
-        raise PlatformError(
-            "url_not_allowed",
-            f"{scheme}:// is not supported yet for this. Use https://, file:// or models://<id>.",
+        raise about_field(
+            "model_uri",
+            PlatformError(
+                "url_not_allowed",
+                f"{scheme}:// is not supported yet for this. Use https://, file:// or models://<id>.",
+            ),
         )
-    path = check_url(uri, policy_from(services.settings)).path
-    name = model_id or slugify(_stem(path))
+    file_name = _file_name(check_address(services.settings, "model_uri", uri))
+    name = model_id or slugify(_stem(file_name))
     if not name:
         raise invalid_field("model_id", "The URI has no file name to take an id from. Name the model here.")
     existing = await services.models.get(org, name)
-    is_final = model_id is not None or path.lower().endswith(
-        ".onnx"
-    )  # else the package's manifest may name it
+    # Of anything but a bare model, the package's manifest may name it.
+    is_final = model_id is not None or file_name.lower().endswith(".onnx")
     if existing is not None and existing.source_uri != uri and is_final:
         raise PlatformError(
             "model_conflict",
@@ -87,8 +106,12 @@ def require_artifact(model: Model) -> tuple[str, Mapping[str, object]]:
     return model.artifact, model.spec
 
 
-def _stem(path: str) -> str:
-    name = PurePosixPath(path).name
+def _file_name(url: ParsedUrl) -> str:
+    name = PurePosixPath(url.path).name
+    return name if url.scheme == "file" else unquote(name)  # a file's path is decoded already
+
+
+def _stem(name: str) -> str:
     for suffix in _ARCHIVES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

@@ -66,6 +66,9 @@ _REQUEST: dict[str, ErrorKind] = {
     "output_not_ready": _kind(
         409, "The job has no output yet.", "Wait until GET /jobs/{id} shows an output_url.", is_retryable=True
     ),
+    "no_output": _kind(
+        409, "The job ended without results.", "Read its status and error with GET /jobs/{id}."
+    ),
     "payload_too_large": _kind(413, "The body or the list of inputs is too large.", "Send it in several requests."),
     "unsupported_media_type": _kind(
         415, "The body must be JSON.", "Add the header: -H 'content-type: application/json'."

@@ -1,4 +1,4 @@
-"""`file://` URLs: a regular file beneath a configured root, opened without being led out of it.
+"""`file://` URLs: a file or folder beneath a configured root, taken without being led out of it.
 
 The path is resolved first, so links inside the roots work; then the real path is opened one component at a time,
 refusing links, so a link put in place between the check and the open leads nowhere. `openat2(RESOLVE_BENEATH)` does
@@ -50,12 +50,7 @@ def open_local(url: str, policy: Policy, *, not_found_code: str = "input_not_fou
 
 def open_file(url: ParsedUrl, policy: Policy, not_found_code: str) -> tuple[BinaryIO, LocalSource]:
     """The file of a URL that passed `check_url`, open for reading, and its pin. Raises as `open_local` does."""
-    real = Path(os.path.realpath(url.path))
-    resolved = replace(policy, file_roots=_real(policy.file_roots), hidden_roots=_real(policy.hidden_roots))
-    try:
-        check_file_path(str(real), resolved)
-    except PlatformError:  # its message names real roots, which are not the caller's to know
-        raise refusal("it leads to a folder that the platform may not read", policy) from None
+    real = _real_path(url.path, policy)
     try:
         descriptor = _open_without_links(real)
     except OSError as error:
@@ -66,6 +61,34 @@ def open_file(url: ParsedUrl, policy: Policy, not_found_code: str) -> tuple[Bina
         raise refusal("it does not name a regular file", policy)
     source = LocalSource(real, status.st_size, status.st_mtime_ns, status.st_ino)
     return os.fdopen(descriptor, "rb"), source
+
+
+def local_folder(url: ParsedUrl, policy: Policy) -> Path | None:
+    """The real path of the folder that a `file://` URL names; None for a file, for nothing, for another scheme.
+
+    Raises:
+        PlatformError: `url_not_allowed`, the URL, or a link that lies in the folder, leads out of the roots.
+    """
+    if url.scheme != "file":
+        return None
+    real = _real_path(url.path, policy)
+    if not real.is_dir():
+        return None
+    for entry in real.iterdir():
+        if entry.is_symlink():
+            _real_path(str(entry), policy)
+    return real
+
+
+def _real_path(path: str, policy: Policy) -> Path:
+    """`path` with its links resolved, if it is then beneath a root and in no hidden one, both resolved too."""
+    real = Path(os.path.realpath(path))
+    resolved = replace(policy, file_roots=_real(policy.file_roots), hidden_roots=_real(policy.hidden_roots))
+    try:
+        check_file_path(str(real), resolved)
+    except PlatformError:  # its message names real roots, which are not the caller's to know
+        raise refusal("it leads to a folder that the platform may not read", policy) from None
+    return real
 
 
 def _real(roots: tuple[Path, ...]) -> tuple[Path, ...]:

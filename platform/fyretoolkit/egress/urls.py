@@ -165,7 +165,7 @@ def parse_url(text: str) -> ParsedUrl:
     if scheme == "file":
         return _parse_file(authority, path, has_suffix=query is not None or match[5] is not None)
     if scheme not in _DEFAULT_PORTS:
-        raise UnsafeUrlError("its scheme is not one of https, http, file")
+        raise UnsafeUrlError("its scheme is not supported")
     host, port = _parse_authority(authority)
     return ParsedUrl(scheme, host, port or _DEFAULT_PORTS[scheme], _escape(path) or "/", _escape(query or ""))
 
@@ -228,7 +228,7 @@ def check_file_path(path: str, policy: Policy) -> None:
 
 def refusal(reason: str, policy: Policy) -> PlatformError:
     """The one shape of a refused URL."""
-    return PlatformError("url_not_allowed", f"The URL may not be fetched: {reason}. {policy.describe()}")
+    return PlatformError("url_not_allowed", f"The URL may not be used: {reason}. {policy.describe()}")
 
 
 def _refuse_unsafe_characters(text: str) -> None:

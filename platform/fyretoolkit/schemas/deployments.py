@@ -20,9 +20,9 @@ IdempotencyKey = Annotated[
 
 
 class AutoscalingRequest(RequestModel):
-    """Bounds of the number of replicas; 0 lets an idle deployment sleep."""
+    """Bounds of the number of replicas."""
 
-    min_replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
+    min_replicas: Replicas
     max_replicas: Replicas
 
     @model_validator(mode="after")
@@ -50,7 +50,9 @@ class DeploymentCreate(RequestModel):
     ] = None
     traffic: Annotated[int, Field(ge=0, le=100, description="Weight among the model's deployments.")] = 100
     autoscaling: AutoscalingRequest | None = None
-    num_gpus: Annotated[float, Field(ge=0, le=64, strict=False)] = 0.0
+    num_gpus: Annotated[
+        float, Field(ge=0, le=64, description="For each replica: a share of one GPU, or whole GPUs.")
+    ] = 0.0
     idempotency_key: IdempotencyKey | None = None
 
     @field_validator("model_id")
@@ -60,6 +62,13 @@ class DeploymentCreate(RequestModel):
             raise ValueError(
                 "use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
             )
+        return value
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _is_schedulable(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("above 1, use a whole number")
         return value
 
 

@@ -19,6 +19,7 @@ from fyretoolkit.schemas.wire import Resource
 _SHOWN_FIELDS = 50
 _NAMED_FIELDS = 3
 _MAX_NAME_CHARS = 100
+_OBJECT_EXPECTED = ("dict_type", "model_type", "model_attributes_type")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -92,6 +93,12 @@ def invalid_field(path: str, message: str) -> PlatformError:
     return invalid_fields(f"{path}: {message}", [FieldError(path=path, message=message)])
 
 
+def about_field(path: str, error: PlatformError) -> PlatformError:
+    """The same error, saying which field it is about."""
+    field = FieldError(path=path, message=error.message)
+    return PlatformError(error.code, f"{path}: {error.message}", details={"fields": [field.model_dump()]})
+
+
 def invalid_fields(message: str, fields: Sequence[FieldError]) -> PlatformError:
     """A 400 with `details.fields`."""
     return PlatformError(
@@ -107,6 +114,8 @@ def _field_error(error: Mapping[str, Any], known: Sequence[str]) -> FieldError:
 def _message(error: Mapping[str, Any], location: tuple[str | int, ...], known: Sequence[str]) -> str:
     if error["type"] == "missing":
         return "This field is required."
+    if error["type"] in _OBJECT_EXPECTED:  # the message would name a Python class
+        return "Send an object."
     if error["type"] != "extra_forbidden":
         text = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
         return f"{text}."

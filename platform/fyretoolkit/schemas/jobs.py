@@ -22,9 +22,7 @@ class BatchCreate(RequestModel):
     webhook: Annotated[Url | None, Field(description="Called when the job ends.")] = None
     idempotency_key: IdempotencyKey | None = None
     output_format: Literal["jsonl", "csv"] = "jsonl"
-    max_error_rate: Annotated[
-        float, Field(ge=0, le=1, strict=False, description="The share of rows that may fail.")
-    ] = 1.0
+    max_error_rate: Annotated[float, Field(ge=0, le=1, description="The share of rows that may fail.")] = 1.0
     timeout_s: Annotated[int | None, Field(gt=0, le=30 * 86_400)] = None
     metadata: Metadata | None = None
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+import orjson
+from pydantic import AfterValidator, Field
 
 MAX_DEPTH = 32
+MAX_BYTES = 16 * 1024
+"""As JSON: it is stored with a job for weeks and sent with every page that lists it."""
 
 
 def _check_depth(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -23,4 +26,16 @@ def _check_depth(metadata: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"nest at most {MAX_DEPTH} levels")
 
 
-Metadata = Annotated[dict[str, Any], AfterValidator(_check_depth)]
+def _check_size(metadata: dict[str, Any]) -> dict[str, Any]:
+    size = len(orjson.dumps(metadata))
+    if size > MAX_BYTES:
+        raise ValueError(f"at most {MAX_BYTES} bytes as JSON, and these are {size}")
+    return metadata
+
+
+Metadata = Annotated[
+    dict[str, Any],
+    AfterValidator(_check_depth),
+    AfterValidator(_check_size),
+    Field(description=f"The caller's own object, at most {MAX_BYTES} bytes as JSON."),
+]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from fyretoolkit.schemas.wire import RequestModel, Resource
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
+
+_DIGITS = re.compile("[0-9]{1,9}")
 
 T = TypeVar("T")
 
@@ -25,6 +28,14 @@ class PageQuery(RequestModel):
     starting_after: Annotated[
         str | None, Field(description="The id of the last object of the page before.")
     ] = None
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _is_digits(cls, value: object) -> object:
+        """Pydantic reads 5.0, 1_0 and +5 as numbers too."""
+        if isinstance(value, str) and not _DIGITS.fullmatch(value):
+            raise ValueError("write a whole number in digits")
+        return value
 
 
 class Page(Resource, Generic[T]):

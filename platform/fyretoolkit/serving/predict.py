@@ -48,7 +48,8 @@ class Predictor:
         """The answer's JSON.
 
         Raises:
-            PlatformError: anything of API.md's section on predictions.
+            PlatformError: what `parse_prediction`, `RoutingTable.route` and `run_inputs` raise;
+                `deadline_exceeded`.
         """
         began = time.perf_counter()
         request = parse_prediction(body, self._limits, self._regions)

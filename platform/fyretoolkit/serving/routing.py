@@ -28,6 +28,7 @@ from fyretoolkit.store.models import ModelStore
 
 POLL_S = 1.0
 _ROUTABLE = (DeploymentStatus.READY, DeploymentStatus.DEGRADED)
+_SERVING = (DeploymentStatus.PROVISIONING, *_ROUTABLE)
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +104,16 @@ class RoutingTable:
         return found
 
     def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
-        """The live deployments that answer, or will answer, this organization's predictions with this model."""
+        """The organization's deployments of the model that were not deleted, else the public ones."""
         return self._live.get((org, model_id)) or self._live.get((PUBLIC_ORG, model_id)) or ()
+
+    def serving(self, org: str, model_id: str) -> Sequence[Deployment]:
+        """Those that answer, or will answer, this organization's predictions: none that failed or drains."""
+        for owner in (org, PUBLIC_ORG):
+            live = self._live.get((owner, model_id), ())
+            if found := [deployment for deployment in live if deployment.status in _SERVING]:
+                return found
+        return ()
 
     async def refresh(self) -> None:
         """Read the table anew.

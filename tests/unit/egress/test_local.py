@@ -11,8 +11,8 @@ import pytest
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress import local
 from fyretoolkit.egress.fetch import Fetched, Timeouts, fetch
-from fyretoolkit.egress.local import LocalSource, open_local
-from fyretoolkit.egress.urls import Policy
+from fyretoolkit.egress.local import LocalSource, local_folder, open_local
+from fyretoolkit.egress.urls import Policy, parse_url
 
 SHA256_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, example B.1
 
@@ -164,3 +164,61 @@ def test_roots_that_are_links_themselves_work(root: Path, tmp_path: Path) -> Non
     policy = Policy(frozenset({"file"}), frozenset(), 0, file_roots=(tmp_path / "alias",))
     assert open_local(f"file://{tmp_path}/alias/a.csv", policy).path == (root / "a.csv").resolve()
     assert code_of(f"file://{root}/a.csv", policy) == "url_not_allowed"
+
+
+def folder_of(path: Path, policy: Policy) -> Path | None:
+    return local_folder(parse_url(f"file://{path}"), policy)
+
+
+def test_a_folder_is_found_beneath_a_root_that_is_a_link(root: Path, tmp_path: Path) -> None:
+    """Every folder beneath such a root was refused: its real path was compared with the root as configured."""
+    (root / "package").mkdir()
+    (tmp_path / "alias").symlink_to(root)
+    policy = Policy(frozenset({"file"}), frozenset(), 0, file_roots=(tmp_path / "alias",))
+    assert folder_of(tmp_path / "alias" / "package", policy) == (root / "package").resolve()
+
+
+def test_a_hidden_folder_stays_hidden_though_its_root_is_named_by_a_link(root: Path) -> None:
+    """A home that is a link left its real path open, since that is not beneath the link."""
+    (root / "real" / "artifacts").mkdir(parents=True)
+    (root / "home").symlink_to(root / "real")
+    policy = Policy(frozenset({"file"}), frozenset(), 0, file_roots=(root,), hidden_roots=(root / "home",))
+    for path in ("home", "real", "home/artifacts", "real/artifacts"):
+        with pytest.raises(PlatformError) as caught:
+            folder_of(root / path, policy)
+        assert caught.value.code == "url_not_allowed"
+        assert "real" not in caught.value.message
+
+
+def test_what_is_no_folder_is_none(root: Path, development: Policy) -> None:
+    (root / "a.csv").write_text("abc")
+    assert folder_of(root / "a.csv", development) is None
+    assert folder_of(root / "missing", development) is None
+    assert local_folder(parse_url("https://a.example/folder"), development) is None
+
+
+def test_a_folder_out_of_the_root_is_refused_whether_it_is_there_or_not(
+    root: Path, tmp_path: Path, development: Policy
+) -> None:
+    (tmp_path / "outside").mkdir()
+    for name in ("outside", "missing"):
+        (root / f"to-{name}").symlink_to(tmp_path / name)
+        for path in (root / f"to-{name}", tmp_path / name):
+            with pytest.raises(PlatformError) as caught:
+                folder_of(path, development)
+            assert caught.value.code == "url_not_allowed"
+
+
+def test_a_link_in_a_folder_does_not_lead_out_of_the_root(
+    root: Path, tmp_path: Path, development: Policy
+) -> None:
+    """The files of a package folder are read where they lie, so each link among them is followed."""
+    (root / "package").mkdir()
+    (root / "model.onnx").write_text("model")
+    (root / "package" / "model.onnx").symlink_to("../model.onnx")
+    assert folder_of(root / "package", development) == (root / "package").resolve()
+    (tmp_path / "secret").write_text("secret")
+    (root / "package" / "model.yaml").symlink_to(tmp_path / "secret")
+    with pytest.raises(PlatformError) as caught:
+        folder_of(root / "package", development)
+    assert caught.value.code == "url_not_allowed"

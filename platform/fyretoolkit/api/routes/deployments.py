@@ -19,7 +19,7 @@ from fyretoolkit.core.deployments import PREFIX, Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
-from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.core.organizations import PUBLIC_ORG, Principal, Scope
 from fyretoolkit.schemas.deployments import DeletedDeployment, DeploymentCreate, DeploymentResource
 from fyretoolkit.schemas.pages import Page, PageQuery
 from fyretoolkit.serving.predict import unknown_region
@@ -91,7 +91,7 @@ async def delete_deployment(deployment_id: str, principal: Writer, services: Par
     """Out of the routing table first; requests in flight finish, then its replicas are freed. Repeatable for 24 h."""
     deployment = await _find(services, principal.org, deployment_id)
     if deployment is None:
-        raise PlatformError("deployment_not_found")
+        raise await _not_deletable(services, principal, deployment_id)
     if deployment.status not in _GONE:
         await services.deployments.transition(
             deployment, DeploymentStatus.DRAINING, message="The caller deleted it."
@@ -123,6 +123,18 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
         autoscaling=body.autoscaling.model_dump() if body.autoscaling else None,
         artifact=source.artifact,
         spec=source.spec,
+    )
+
+
+async def _not_deletable(services: Services, principal: Principal, deployment_id: str) -> PlatformError:
+    """Says more than "no such deployment" of a public one alone, and to a key that could read it alone."""
+    public = await _find(services, PUBLIC_ORG, deployment_id) if Scope.READ in principal.scopes else None
+    if public is None or public.status is DeploymentStatus.DELETED:
+        return PlatformError("deployment_not_found")
+    return PlatformError(
+        "deployment_not_found",
+        "This deployment belongs to a public model, and your organization cannot delete it. "
+        "List your own deployments with GET /deployments.",
     )
 
 

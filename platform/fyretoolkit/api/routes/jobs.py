@@ -15,14 +15,15 @@ from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, download, failures, request_body
 from fyretoolkit.api.pages import check_cursor, fill_page
 from fyretoolkit.api.requests import base_url
+from fyretoolkit.api.responses import Download
 from fyretoolkit.api.routes.models import known_model
 from fyretoolkit.api.services import Services
-from fyretoolkit.api.sources import require_artifact
+from fyretoolkit.api.sources import check_address, require_artifact
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
 from fyretoolkit.core.jobs import PREFIX, BatchJob
-from fyretoolkit.core.lifecycles import JobStatus
-from fyretoolkit.egress.urls import Purpose, check_url, policy_from
+from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
+from fyretoolkit.egress.urls import Purpose
 from fyretoolkit.schemas.jobs import BatchCreate, JobResource
 from fyretoolkit.schemas.pages import Page, PageQuery
 
@@ -121,9 +122,9 @@ async def get_errors(job_id: str, principal: Reader, services: Parts) -> FileRes
 
 async def _new_job(services: Services, org: str, model_id: str, body: BatchCreate) -> BatchJob:
     artifact, spec = require_artifact(await known_model(services, org, model_id))
-    check_url(body.input_url, policy_from(services.settings))
+    check_address(services.settings, "input_url", body.input_url)
     if body.webhook is not None:
-        check_url(body.webhook, policy_from(services.settings, Purpose.WEBHOOK))
+        check_address(services.settings, "webhook", body.webhook, Purpose.WEBHOOK)
     return BatchJob(
         id=new_id(PREFIX),
         org=org,
@@ -161,9 +162,23 @@ async def _file(
     stored = cast(Mapping[str, Any], (job.output or {}).get(kind) or {})
     path = services.settings.jobs_dir / job.id / Path(stored.get("name", "")).name
     if not stored or not path.is_file():
-        raise PlatformError("output_not_ready", f"The job is {job.status} and has no {kind} to download yet.")
-    return FileResponse(
-        path, media_type=_MEDIA_TYPES.get(path.suffix), filename=f"{job.id}-{kind}{path.suffix}"
+        raise _no_file(job, kind, is_lost=bool(stored))
+    return Download(path, media_type=_MEDIA_TYPES.get(path.suffix), filename=f"{job.id}-{kind}{path.suffix}")
+
+
+def _no_file(job: BatchJob, kind: Literal["results", "errors"], *, is_lost: bool) -> PlatformError:
+    """Final once nothing can come any more: what was committed is put together after the job's end."""
+    is_empty = not job.succeeded and not job.failed
+    if is_lost or (is_terminal(JOB, job.status) and is_empty):
+        return PlatformError(
+            "no_output",
+            f"The job is {job.status} and has no {kind}. See its status and error with GET /jobs/{job.id}.",
+        )
+    field = "output_url" if kind == "results" else "errors_url"
+    return PlatformError(
+        "output_not_ready",
+        f"The job is {job.status} and has no {kind} to download yet. "
+        f"Wait until GET /jobs/{job.id} shows {field}.",
     )
 
 

@@ -59,7 +59,7 @@ async def known_model(services: Services, org: str, model_id: str) -> Model:
 
 def resource_of(services: Services, principal: Principal, model: Model) -> ModelResource:
     """The model as this caller sees it."""
-    deployments = services.routes.deployments_of(principal.org, model.id)
+    deployments = services.routes.serving(principal.org, model.id)
     return ModelResource.from_record(model, [deployment.id for deployment in deployments])
 
 
