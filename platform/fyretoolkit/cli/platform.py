@@ -50,7 +50,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether the platform runs and answers; exit code 0 only if it is ready."""
-    found = read_status(_home(home))
+    try:
+        found = read_status(_home(home))
+    except OSError as error:
+        raise _refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -59,7 +62,15 @@ def status(
 
 
 def _home(given: Path | None) -> Path:
-    return (given or Path(os.environ.get("FYRE_HOME") or _CHECKOUT / ".fyre")).expanduser().absolute()
+    try:
+        return (given or Path(os.environ.get("FYRE_HOME") or _CHECKOUT / ".fyre")).expanduser().absolute()
+    except RuntimeError as error:  # ~name of nobody
+        raise _refusal(f"There is no user of the name in {given or os.environ.get('FYRE_HOME')}.") from error
+
+
+def _refusal(what: str) -> typer.Exit:
+    typer.echo(f"{what} Choose another folder with --home.", err=True)
+    return typer.Exit(1)
 
 
 def _launch(*arguments: str) -> None:
@@ -113,7 +124,9 @@ def _is_running(state: dict[str, Any]) -> bool:
 
 def _readiness(url: str) -> dict[str, Any]:
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=_READY_TIMEOUT_S)
+        answer = httpx.get(
+            f"{url}/readyz", timeout=_READY_TIMEOUT_S, trust_env=False
+        )  # no proxy to this machine
     except httpx.HTTPError as error:
         return {"status_code": None, "body": f"no answer: {type(error).__name__}"}
     try:

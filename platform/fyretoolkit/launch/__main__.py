@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fyretoolkit.launch import commands
 from fyretoolkit.launch.failures import LaunchError
-from fyretoolkit.launch.paths import PROJECT_ROOT, Home
+from fyretoolkit.launch.paths import DEFAULT_HOME, Home
 
 
 def _parser() -> argparse.ArgumentParser:
-    home = Path(os.environ.get("FYRE_HOME") or PROJECT_ROOT / ".fyre")
+    home = Path(os.environ.get("FYRE_HOME") or DEFAULT_HOME)
     parser = argparse.ArgumentParser(prog="fyre", description="Start and stop the platform on this machine.")
     commands_parser = parser.add_subparsers(dest="command", required=True)
     up = commands_parser.add_parser("up", help="start it and wait until it is ready")
@@ -22,8 +22,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument(
         "--port",
-        type=int,
-        default=int(os.environ.get("FYRE_PORT") or 8000),
+        type=_port,
+        default=os.environ.get("FYRE_PORT") or 8000,
         help="of the HTTP API (default: 8000)",
     )
     up.add_argument("--home", type=Path, default=home, help="folder of its durable state (default: .fyre)")
@@ -36,18 +36,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port number (--port or FYRE_PORT)") from None
+
+
+def _home(given: Path) -> Path:
+    try:
+        return given.expanduser().absolute()
+    except RuntimeError:
+        raise LaunchError(
+            f"There is no user of the name in {given}. Choose another folder with --home."
+        ) from None
+
+
 def main(arguments: list[str]) -> int:
     """Run one command; 0, or 1 after a sentence on stderr."""
     options = _parser().parse_args(arguments)
-    home = options.home.expanduser().absolute()
     try:
+        home = _home(options.home)
         if options.command == "down":
             return commands.down(Home(home), is_purged=options.purge)
         mode = os.environ.get("FYRE_MODE") or "development"
         return commands.up(commands.UpOptions(home, options.port, mode, options.detach, not options.no_demo))
     except LaunchError as error:
         print(error, file=sys.stderr)
-        return 1
+    except BrokenPipeError:  # whoever read our output has enough of it (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(
+            f"Cannot use {error.filename}: {error.strerror}. Choose another folder with --home."
+            if error.filename
+            else f"The machine refused: {error.strerror or error}.",
+            file=sys.stderr,
+        )
+    return 1
 
 
 if __name__ == "__main__":

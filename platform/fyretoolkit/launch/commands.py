@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from fyretoolkit.launch import preflight, processes
 from fyretoolkit.launch.failures import LaunchError
-from fyretoolkit.launch.paths import PROJECT_ROOT, Home, runtime_dir
+from fyretoolkit.launch.paths import DURABLE, PROJECT_ROOT, Home, runtime_dir, script_for
 from fyretoolkit.launch.progress import PlainProgress, Progress, TerminalProgress
 from fyretoolkit.launch.state import LineTail, RunState, parse_event, read_state
 from fyretoolkit.launch.supervisor import BOOTSTRAP_MODULE, clean_up_after
@@ -26,6 +27,8 @@ from fyretoolkit.settings import DEMO_KEY
 
 _POLL_S = 0.1
 _DOWN_TIMEOUT_S = 60.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMED = 10
 _KEPT = ("models (artifacts/)", "jobs (jobs/)", "deployments and keys (redis/)")
 
 
@@ -56,14 +59,17 @@ def up(options: UpOptions) -> int:
     running = read_state(home)
     if running and running.is_alive():
         verb = "is already running" if running.status == "ready" else f"is already {running.status}"
-        print(f"The platform {verb} at {running.url} (home {home.root}). Stop it with scripts/down.")
+        stop = script_for("down", home.root)
+        print(f"The platform {verb} at {running.url} (home {home.root}). Stop it with {stop}.")
         return 0
     clean_up_after(home)
-    preflight.check_all(options.port)
+    environment = _environment(options)
+    preflight.check_all(options.port, environment)
     home.prepare()
     with _stop_signals_as_interrupt():
-        supervisor = _start_supervisor(home, options)
+        supervisor = _start_supervisor(home, options, environment)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             state = _follow_start(home, supervisor)
             print(summary(home, state, has_demo=options.has_demo), flush=True)
             if options.is_detached:
@@ -71,25 +77,45 @@ def up(options: UpOptions) -> int:
             print("Ctrl-C stops the platform.", flush=True)
             return _stay(home, supervisor)
         except KeyboardInterrupt:
-            print("\nStopping …", flush=True)
-            return down(home, is_purged=False)
+            with _stop_signals_ignored():
+                with suppress(OSError):  # a closed terminal takes no more
+                    print("\nStopping …", flush=True)
+                _end_started(supervisor)
+                return _report_stopped(home, was_running=True)
 
 
-def _start_supervisor(home: Home, options: UpOptions) -> subprocess.Popen[bytes]:
+def _environment(options: UpOptions) -> dict[str, str]:
+    """What the supervisor is started with: settings that hold from its folder, too."""
+    environment = {**os.environ, "FYRE_MODE": options.mode, "FYRE_PORT": str(options.port)}
+    if config := environment.get("FYRE_CONFIG"):
+        environment["FYRE_CONFIG"] = str(Path(config).absolute())
+    return environment
+
+
+def _start_supervisor(
+    home: Home, options: UpOptions, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start it, with the signals that stop `up` blocked from then on: none may come before its pid is known."""
     command = [
         sys.executable, "-m", "fyretoolkit.launch.supervisor",
         f"--home={home.root}", f"--port={options.port}", f"--mode={options.mode}",
         f"--bootstrap-module={options.bootstrap_module}",
         "--demo" if options.has_demo else "--no-demo",
-        *(() if options.is_detached else ("--foreground",)),
+        *(() if options.is_detached else (f"--parent={os.getpid()}",)),
     ]  # fmt: skip
     home.events_file.write_bytes(b"")
     log = home.log("supervisor")
     if log.exists():
         log.replace(home.run_dir / "supervisor.log.1")
     with log.open("ab") as output:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
 
@@ -165,16 +191,43 @@ def _stop_signals_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _stop_signals_ignored() -> Iterator[None]:
+    """While the platform ends, an impatient Ctrl-C must not leave half of it."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end_started(supervisor: subprocess.Popen[bytes]) -> None:
+    """End the supervisor that `up` has started, which may be too young to have written its state."""
+    supervisor.terminate()
+    try:
+        supervisor.wait(_DOWN_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+
+
 def down(home: Home, *, is_purged: bool) -> int:
     """Stop the platform of this home and say what is kept; with `is_purged`, remove that too. The exit code.
 
     Raises:
         LaunchError: a process would not end.
     """
-    state = read_state(home)
-    was_running = state is not None and state.is_alive()
-    if state and was_running:
-        _end_supervisor(state)
+    with _stop_signals_ignored():
+        state = read_state(home)
+        was_running = state is not None and state.is_alive()
+        if state and was_running:
+            _end_supervisor(state)
+        _report_stopped(home, was_running=was_running, is_purged=is_purged)
+    return 0
+
+
+def _report_stopped(home: Home, *, was_running: bool, is_purged: bool = False) -> int:
     left = clean_up_after(home)
     if left:
         raise LaunchError(f"These processes would not end: {sorted(left)}. End them by hand.")
@@ -183,7 +236,8 @@ def down(home: Home, *, is_purged: bool) -> int:
         purge(home)
     elif home.root.exists():
         print(
-            f"Kept in {home.root}: {', '.join(_KEPT)}. scripts/up continues with it; scripts/down --purge removes it."
+            f"Kept in {home.root}: {', '.join(_KEPT)}. {script_for('up', home.root)} continues with it; "
+            f"{script_for('down', home.root)} --purge removes it."
         )
     return 0
 
@@ -198,19 +252,31 @@ def _end_supervisor(state: RunState) -> None:
 
 
 def purge(home: Home) -> None:
-    """Remove the home.
+    """Remove what the platform keeps in the home, and the home if nothing else is in it.
 
     Raises:
-        LaunchError: the folder is not a home of the platform, or not empty of other things.
+        LaunchError: the folder is not a home of the platform, or something of it cannot be removed.
     """
     if not home.root.exists():
         print(f"Nothing to remove: {home.root} does not exist.")
         return
     if not home.run_dir.is_dir() or not home.redis_dir.is_dir():
         raise LaunchError(f"{home.root} does not look like a home of the platform: nothing was removed.")
-    shutil.rmtree(home.root)
-    shutil.rmtree(runtime_dir(home.root), ignore_errors=True)
-    print(f"Removed {home.root} with everything in it: {', '.join(_KEPT)}.")
+    try:
+        for folder in (home.root / name for name in DURABLE):
+            if folder.exists():
+                shutil.rmtree(folder)
+        shutil.rmtree(runtime_dir(home.root), ignore_errors=True)
+        others = sorted(path.name for path in home.root.iterdir())
+        if not others:
+            home.root.rmdir()
+    except OSError as error:
+        raise LaunchError(
+            f"Cannot remove {error.filename}: {error.strerror}. Remove the rest of {home.root} by hand."
+        ) from error
+    print(f"Removed from {home.root}: {', '.join(_KEPT)}.")
+    if others:
+        print(f"The folder stays, other things are in it: {', '.join(others[:_NAMED])}.")
 
 
 def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
@@ -221,9 +287,9 @@ def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
         if has_demo:
             lines.append(f"  try        {predict_example(state.url)}")
     lines += [
-        f"  dashboard  {state.dashboard_url} asks for a token: cat {home.token_file}",
+        f"  dashboard  {state.dashboard_url} asks for a token: cat {shlex.quote(str(home.token_file))}",
         f"  fyre       {path_line()}",
-        "  stop       scripts/down",
+        f"  stop       {script_for('down', home.root)}",
     ]
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ _FIXED: Mapping[str, str] = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ROTATION_MAX_BYTES": str(16 << 20),
     "RAY_ROTATION_BACKUP_COUNT": "2",
-    # The fast path of Serve (measured: RAY facts in decisions/).
+    # The fast path of Serve: HAProxy instead of the Python proxy, user code and router on the replica's own loop.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -55,6 +55,7 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),  # large headers get 431 instead of HAProxy's own 400
     "RAY_SERVE_HAPROXY_LOG_TARGET": "stderr format raw",
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",  # above limits.max_timeout_ms
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "75",

@@ -7,8 +7,10 @@ it appends to it) and a home may lie anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shlex
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from pathlib import Path
 from fyretoolkit.launch.failures import LaunchError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
+DEFAULT_HOME = PROJECT_ROOT / ".fyre"
+DURABLE = ("artifacts", "jobs", "redis", "run")
+"""The folders of a home, in the order in which they are removed; what else lies in it is not the platform's."""
 # HAProxy's socket is the longest name below: "/h/" + a node id of 56 characters + "/s", then room for its
 # ".<pid>.tmp".
 _LONGEST_RUNTIME_DIR = 34
@@ -69,18 +74,19 @@ class Home:
             LaunchError: the home cannot be written.
         """
         try:
-            for folder in (
-                self.root,
-                self.redis_dir,
-                self.run_dir,
-                self.root / "artifacts",
-                self.root / "jobs",
-            ):
+            for folder in (self.root, *(self.root / name for name in DURABLE)):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LaunchError(
                 f"Cannot write {error.filename}: {error.strerror}. Choose another folder with --home."
             ) from error
+
+
+def script_for(name: str, home: Path) -> str:
+    """A command line that runs a script of this checkout on `home`, from any folder, as it can be typed."""
+    script = shlex.quote(str(PROJECT_ROOT / "scripts" / name))
+    is_default = home == DEFAULT_HOME and not os.environ.get("FYRE_HOME")
+    return script if is_default else f"{script} --home {shlex.quote(str(home))}"
 
 
 def runtime_dir(home: Path) -> Path:
@@ -97,7 +103,10 @@ def prepare_runtime_dir(folder: Path) -> None:
     Raises:
         LaunchError: something else is there.
     """
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(
+        FileExistsError
+    ):  # a file or a dangling link, too: what is there is looked at next
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise LaunchError(

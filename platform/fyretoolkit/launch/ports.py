@@ -8,6 +8,7 @@ other copy.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,8 +119,9 @@ def claim_block(seed: int, *, http_port: int) -> PortBlock:
     for base in _bases(seed):
         if http_port in range(base, base + _SIZE):
             continue
-        guard = _bind(base, reuse=False)
-        if guard is None:
+        try:
+            guard = _bind(base, reuse=False)
+        except OSError:
             continue
         if all(is_free(base + offset) for offset in range(1, _NAMED)):
             return PortBlock(base, guard)
@@ -132,7 +134,7 @@ def _bases(seed: int) -> Iterator[int]:
     return (_FIRST + _SIZE * ((seed + step) % _COUNT) for step in range(_COUNT))
 
 
-def _bind(port: int, *, reuse: bool) -> socket.socket | None:
+def _bind(port: int, *, reuse: bool) -> socket.socket:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if reuse:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,17 +142,22 @@ def _bind(port: int, *, reuse: bool) -> socket.socket | None:
         bound.bind(("127.0.0.1", port))
     except OSError:
         bound.close()
-        return None
+        raise
     return bound
+
+
+def bind_error(port: int) -> int:
+    """Why the port of the loopback interface cannot be bound, as an errno; 0 if it can be."""
+    try:
+        _bind(port, reuse=True).close()
+    except OSError as error:
+        return error.errno or errno.EADDRINUSE
+    return 0
 
 
 def is_free(port: int) -> bool:
     """Whether nobody listens on the port of the loopback interface (nor on that of all interfaces)."""
-    bound = _bind(port, reuse=True)
-    if bound is None:
-        return False
-    bound.close()
-    return True
+    return bind_error(port) == 0
 
 
 def listener_of(port: int) -> str:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+import yaml
+from pydantic import ValidationError
 
 from fyretoolkit.launch.failures import LaunchError
-from fyretoolkit.launch.ports import is_free, listener_of
+from fyretoolkit.launch.ports import bind_error, listener_of
+from fyretoolkit.settings import PROJECT_ROOT, load_settings
 
 MINIMUM_MEMORY_BYTES = 5 << 29  # 2.5 GiB: Ray's own processes, Serve, the ingress and four small models
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def check_all(port: int) -> None:
+def check_all(port: int, environ: Mapping[str, str]) -> None:
     """Refuse to start where it cannot work.
 
     Raises:
         LaunchError: with what to do about it.
     """
     check_system(platform.system(), platform.python_implementation(), sys.version_info[:2])
+    check_settings(environ)
     check_port(port)
     check_memory(available_memory_bytes())
 
@@ -41,6 +47,29 @@ def check_system(system: str, implementation: str, version: tuple[int, int]) -> 
         raise LaunchError(
             f"CPython 3.11 or 3.12 is needed, and this is {found}: install one of them and run scripts/up again."
         )
+
+
+def check_settings(environ: Mapping[str, str]) -> None:
+    """Every process of the platform will be able to read its settings.
+
+    Raises:
+        LaunchError: with the file, the key, and what does not fit.
+    """
+    path = Path(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
+    try:
+        load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "unix:///", **environ})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        where = "FYRE_MODE" if key == "mode" else f"{path}: {key}"
+        raise LaunchError(f"{where}: {first['msg']}. Correct it and run scripts/up again.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        problem = " ".join(str(error).split())
+        raise LaunchError(f"{path} is not a YAML mapping: {problem}. Correct it.") from error
+    except OSError as error:
+        raise LaunchError(
+            f"Cannot read {path}: {error.strerror}. Correct FYRE_CONFIG, or leave it out."
+        ) from error
 
 
 def check_memory(available_bytes: int) -> None:
@@ -65,7 +94,10 @@ def check_port(port: int) -> None:
     """
     if not 1 <= port <= 65_535:
         raise LaunchError(f"Port {port} does not exist: use --port with a number from 1 to 65535.")
-    if not is_free(port):
+    refusal = bind_error(port)
+    if refusal == errno.EACCES:
+        raise LaunchError(f"Port {port} may only be bound by root: use --port with a number from 1024.")
+    if refusal:
         raise LaunchError(
             f"Port {port} is in use by {listener_of(port)}: stop it or use --port with another number."
         )

@@ -55,10 +55,10 @@ def boot_id() -> str:
 
 
 def read_process(pid: int) -> Process | None:
-    """What /proc says of `pid`; `None` if there is no such process."""
+    """What /proc says of `pid`; `None` if there is no such process for this user."""
     try:
         text = (_PROC / str(pid) / "stat").read_text("utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # hidepid refuses other users' processes
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
     return Process(pid, int(fields[1]), int(fields[3]), fields[0] in "ZX", int(fields[19]))

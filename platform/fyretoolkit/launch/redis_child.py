@@ -81,5 +81,10 @@ class RedisChild:
             self._note("redis", f"Redis ended with code {code}: starting it again in {pause_s:.1f} s.")
             self._resume_at = now + pause_s
         if self._resume_at is not None and now >= self._resume_at:
-            self._spawn()
-            self.restarts += 1
+            try:
+                self._spawn()
+            except OSError as error:
+                self._note("redis", f"Redis cannot be started: {error.strerror}.")
+                self._resume_at = now + _LONGEST_PAUSE_S
+            else:
+                self.restarts += 1

@@ -58,6 +58,7 @@ class Supervisor:
         )
         self._ended: dict[int, int] = {}
         self._ray_pid = 0
+        self._is_saved = True
         self._restarts: list[float] = []
         own = processes.read_process(os.getpid())
         assert own is not None  # noqa: S101 - this process exists
@@ -71,7 +72,7 @@ class Supervisor:
         """Start everything, keep it running until asked to stop, end it; the exit code (0: it was asked to)."""
         began = time.monotonic()
         try:
-            self._save()
+            write_state(self._home, self._state)  # a run that nobody could find must not start
             self._start()
             self._save(status="ready", ready_at=time.time())
             self._events.append(Event("ready", "done", self._state.url, round(time.monotonic() - began, 1)))
@@ -144,7 +145,7 @@ class Supervisor:
                 now = time.monotonic()
                 begin = began.setdefault(event.stage, now)
                 seconds = None if event.state == "start" else round(now - begin, 1)
-                self._events.append(Event(event.stage, event.state, event.message, seconds))
+                self._tell(Event(event.stage, event.state, event.message, seconds))
                 failure = event.message if event.state == "failed" else failure
 
         def has_ended() -> bool:
@@ -165,15 +166,15 @@ class Supervisor:
     @contextlib.contextmanager
     def _stage(self, name: str, log: Path) -> Iterator[None]:
         began = time.monotonic()
-        self._events.append(Event(name, "start"))
+        self._tell(Event(name, "start"))
         try:
             yield
         except (LaunchError, PlatformError, OSError) as error:
-            self._events.append(Event(name, "failed", str(error), round(time.monotonic() - began, 1)))
+            self._tell(Event(name, "failed", str(error), round(time.monotonic() - began, 1)))
             if isinstance(error, LaunchError) and error.log is None:
                 raise LaunchError(str(error), log=log) from error
             raise
-        self._events.append(Event(name, "done", "", round(time.monotonic() - began, 1)))
+        self._tell(Event(name, "done", "", round(time.monotonic() - began, 1)))
 
     # --- waiting
     # ---------------------------------------------------------------------------------------------------
@@ -221,6 +222,8 @@ class Supervisor:
     def _watch(self) -> NoReturn:
         while True:
             self._tick(1.0)
+            if not self._is_saved:
+                self._save()
             if self._ray_pid in self._ended:
                 self._restart_ray()
 
@@ -244,7 +247,7 @@ class Supervisor:
                 self._tick(0.2)
             try:
                 self._start_ray_and_bootstrap()
-            except LaunchError as error:
+            except (LaunchError, OSError) as error:
                 self._note("ray", str(error))
                 continue
             self._save(status="ready")
@@ -273,15 +276,36 @@ class Supervisor:
         )
         shutil.rmtree(self._copy.runtime_dir, ignore_errors=True)
         self._save(status=status, message=message or (f"still running: {sorted(left)}" if left else ""))
-        self._events.append(Event("stopped", "done"))
+        self._tell(Event("stopped", "done"))
 
     def _note(self, stage: str, message: str) -> None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {stage}: {message}", flush=True)
-        self._events.append(Event(stage, "failed" if stage == "failed" else "note", message))
+        _log(f"{stage}: {message}")
+        self._tell(Event(stage, "failed" if stage == "failed" else "note", message))
+
+    # Reports decide nothing: on a full disk the copy is still kept running, and still ended in order.
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._events.append(event)
+        except OSError as error:
+            _log(f"cannot write {self._home.events_file}: {error.strerror}")
 
     def _save(self, **changes: object) -> None:
         self._state = self._state.with_changes(**changes)
-        write_state(self._home, self._state)
+        try:
+            write_state(self._home, self._state)
+        except OSError as error:
+            if self._is_saved:
+                _log(f"cannot write {self._home.state_file}: {error.strerror}; trying again")
+            self._is_saved = False
+        else:
+            self._is_saved = True
+
+
+def _log(line: str) -> None:
+    """A line in the supervisor's log, if it takes one: past Python's buffers, which would complain again at exit."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n".encode())
 
 
 def _has_started(tail: LineTail) -> bool:
@@ -325,13 +349,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--mode", required=True)
     parser.add_argument("--demo", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--foreground", action="store_true")
+    parser.add_argument("--parent", type=int, help="pid of the process to end with")
     parser.add_argument("--bootstrap-module", default=BOOTSTRAP_MODULE)
     options = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_BLOCK, children.SUPERVISED_SIGNALS)
     processes.become_subreaper()
-    if options.foreground:
+    if options.parent:
         processes.end_with_parent()
+        if os.getppid() != options.parent:  # it ended before it could be watched
+            return 0
     home = Home(Path(options.home))
     home.prepare()
     with home.lock_file.open("w") as lock:
@@ -344,7 +370,8 @@ def main(arguments: list[str]) -> int:
         owns_redis = configured_url(os.environ) is None
         try:
             copy = _prepare_copy(options)
-        except LaunchError as error:
+        except (LaunchError, OSError) as error:
+            _log(str(error))
             EventLog(home.events_file).append(Event("failed", "failed", str(error)))
             return 1
         return Supervisor(copy, bootstrap_module=options.bootstrap_module, owns_redis=owns_redis).run()

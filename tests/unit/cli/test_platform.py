@@ -92,6 +92,27 @@ def test_without_a_home_it_is_stopped(tmp_path: Path) -> None:
     assert "stopped" in result.output
 
 
+def test_this_machine_is_not_asked_through_a_proxy(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's proxy for the internet knows no localhost."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    write(tmp_path, port)
+    assert status(tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("home", ["/etc/hostname", "/tmp/" + "a" * 300, "~nosuch/x"])
+def test_a_home_that_cannot_be_one_is_one_sentence(home: str) -> None:
+    """It was a traceback."""
+    result = CliRunner().invoke(app, ["status", "--home", home])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.endswith("Choose another folder with --home.\n")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("module", ["fyretoolkit", "fyretoolkit.cli.main"])
 def test_the_light_parts_load_nothing_heavy(module: str) -> None:
     """Neither Ray, nor ONNX Runtime, nor the platform's own dependencies."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,7 +88,11 @@ class Running:
     def processes(self) -> dict[int, str]:
         """The copy's processes besides the supervisor, with their command lines."""
         ours = processes.find_ours(self.state.run_id, self.state.pid, self.state.start_ticks)
-        return {pid: Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in ours}
+        lines = {}
+        for pid in ours:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                lines[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        return lines
 
     def pid_of(self, part: str) -> int:
         """The process whose command line holds `part`."""
@@ -233,9 +238,9 @@ def test_in_the_foreground_the_platform_ends_with_its_terminal(running: Running)
     """`up` was killed without a chance to say goodbye."""
     paths = os.pathsep.join(sys.path)
     starter = (
-        "import subprocess, sys, time\n"
+        "import os, subprocess, sys, time\n"
         f"subprocess.Popen([sys.executable, '-m', 'tests.support.fast_supervisor', '--home={running.home.root}',"
-        " '--port=8000', '--mode=development', '--foreground'], start_new_session=True)\n"
+        " '--port=8000', '--mode=development', f'--parent={os.getpid()}'], start_new_session=True)\n"
         "time.sleep(600)\n"
     )
     running.home.prepare()
@@ -245,3 +250,117 @@ def test_in_the_foreground_the_platform_ends_with_its_terminal(running: Running)
     parent.wait()
     running.wait_until("stopped")
     assert running.processes() == {}
+
+
+def fill_disk(home: Home, supervisor: int) -> tuple[Path, ...]:
+    """Every report of this supervisor ends with ENOSPC until these links are gone."""
+    links = (home.events_file, home.state_file.with_name(f"{home.state_file.name}.{supervisor}"))
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/full")
+    return links
+
+
+def test_on_a_full_disk_redis_and_ray_are_still_started_again(running: Running) -> None:
+    """The supervisor died of its own report; and what it could not write it writes when there is room again."""
+    supervisor = running.start()
+    running.wait_until("ready")
+    links = fill_disk(running.home, supervisor.pid)
+    (redis,) = [pid for pid, line in running.processes().items() if "redis.sock" in line]
+    socket_path = Path(running.state.runtime_dir) / "redis.sock"
+    os.kill(redis, signal.SIGKILL)
+    wait_for(lambda: redis not in running.processes() and embedded.is_answering(socket_path))
+    ray = running.pid_of("Ray runtime started")
+    os.kill(ray, signal.SIGKILL)
+    wait_for(
+        lambda: any(pid != ray and "Ray runtime started" in line for pid, line in running.processes().items())
+    )
+    for link in links:
+        link.unlink()
+    running.wait_until("ready", redis_restarts=1, ray_restarts=1)
+    assert supervisor.poll() is None
+
+
+def test_on_a_full_disk_down_still_leaves_no_process(running: Running) -> None:
+    """In order, exit code 0."""
+    supervisor = running.start()
+    running.wait_until("ready")
+    fill_disk(running.home, supervisor.pid)
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0
+    assert running.processes() == {}
+
+
+def test_ctrl_c_right_after_up_has_started_leaves_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The supervisor was too young to have a state, so `down` did not find it, and the platform went on starting."""
+
+    def interrupted(_: Home, supervisor: subprocess.Popen[bytes]) -> RunState:
+        started.append(supervisor)
+        raise KeyboardInterrupt
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(commands.preflight, "check_all", lambda *_: None)
+    monkeypatch.setattr(commands, "_follow_start", interrupted)
+    options = commands.UpOptions(running.home.root, 18_001, "development", is_detached=True, has_demo=True)
+    try:
+        assert commands.up(options) == 0
+        assert started[0].poll() == 0
+    finally:
+        started[0].terminate()
+        started[0].wait(60)
+    assert "The platform is stopped." in capsys.readouterr().out
+    assert running.state.status == "stopped"
+    assert not running.state.is_alive()
+    assert running.processes() == {}
+
+
+def test_a_supervisor_whose_parent_is_gone_already_does_not_start(running: Running) -> None:
+    """Nobody would tell it any more: it waited for the end of a process that had ended."""
+    assert running.start(f"--parent={2**22 + 1}").wait(20) == 0
+    assert read_state(running.home) is None
+
+
+def test_ctrl_c_during_down_does_not_leave_half_of_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Impatience while it waits for the supervisor."""
+    running.start()
+    running.wait_until("ready")
+    end = commands._end_supervisor
+
+    def end_interrupted(state: RunState) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        end(state)
+
+    monkeypatch.setattr(commands, "_end_supervisor", end_interrupted)
+    assert commands.down(running.home, is_purged=False) == 0
+    assert running.processes() == {}
+
+
+def test_purge_keeps_the_users_own_files_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--home` may name a folder that holds other things, too."""
+    home = Home(tmp_path / "mine")
+    home.prepare()
+    (home.root / "artifacts" / "model").write_text("ours")
+    (home.root / "thesis.tex").write_text("the user's")
+    commands.down(home, is_purged=True)
+    assert [path.name for path in home.root.iterdir()] == ["thesis.tex"]
+    assert "other things are in it: thesis.tex" in capsys.readouterr().out
+
+
+def test_what_purge_cannot_remove_is_one_sentence(tmp_path: Path) -> None:
+    """A link in the place of a folder is not followed."""
+    home = Home(tmp_path / "home")
+    home.prepare()
+    (tmp_path / "elsewhere").mkdir()
+    (home.root / "artifacts").rmdir()
+    (home.root / "artifacts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LaunchError, match=r"Cannot remove .*by hand"):
+        commands.down(home, is_purged=True)
+    assert (tmp_path / "elsewhere").exists()
