@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+
 import ray
-from ray.actor import ActorHandle, exit_actor
+from ray.actor import ActorHandle
 
 from batch.runner import BatchRunner
 from fyretoolkit.settings import settings
@@ -17,26 +21,29 @@ def runner_name(job_id: str, epoch: int) -> str:
 
 
 class RunnerActor:
-    """Holds one run. Its process is the job's own, since Ray Data's context is global to a process."""
+    """Holds one run. Its process is the job's own, since Ray Data's context is global to a process.
 
-    def __init__(self, org: str, job_id: str, epoch: int) -> None:
-        self._runner = BatchRunner(settings(), org, job_id, epoch=epoch)
-        self._has_started = False
+    The run begins with the actor and not by a call: a call waits in its caller, and is lost if that is killed before
+    the actor is up.
+    """
 
-    async def run(self) -> None:
-        """Run to the end, then leave; once. An error is in the job's log; the next run is the controller's."""
-        if self._has_started:
-            return
-        self._has_started = True
-        try:
-            await self._runner.run()
-        finally:
-            exit_actor()
+    async def __init__(self, org: str, job_id: str, epoch: int) -> None:  # type: ignore[misc]  # Ray awaits it
+        runner = BatchRunner(settings(), org, job_id, epoch=epoch)
+        self._run = asyncio.get_running_loop().create_task(runner.run())
+        self._run.add_done_callback(_leave)
+
+
+def _leave(run: asyncio.Task[None]) -> None:
+    """The run is over, and with it this process and what it left behind. The next run is the controller's."""
+    error = run.exception() if not run.cancelled() else None
+    if error is not None:
+        logging.getLogger(__name__).error("the run failed", exc_info=error)
+    os._exit(0 if error is None else 1)
 
 
 def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
     """Start the run that was claimed under `epoch`; the same call again finds the same actor."""
-    runner = (
+    return (
         ray.remote(RunnerActor)
         .options(
             name=runner_name(job_id, epoch),
@@ -48,5 +55,3 @@ def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
         )
         .remote(org, job_id, epoch)
     )
-    runner.run.remote()
-    return runner

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def assemble(
 
 def _publish(path: Path, blocks: Iterable[bytes]) -> PartFile:
     digest, size = hashlib.sha256(), 0
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # another thread may assemble the same job
     try:
         with aside.open("wb") as file:
             for block in blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +62,15 @@ def assemble_committed(
         epoch=job.epoch,
         is_partial=is_partial,
     )
+
+
+def free_parts(folder: Path) -> None:
+    """Remove what a completed job needs no more: its parts, the spooled input, and files left aside.
+
+    A worker that lost the race for a shard may be writing still: what it leaves goes with the job's folder.
+    """
+    for pattern in ("parts", "input-*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob(".output-*"), *folder.glob(".errors-*")):
+        path.unlink(missing_ok=True)

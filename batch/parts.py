@@ -1,13 +1,15 @@
 """Parts: the results and the errors of one shard, as two JSONL files that appear whole or not at all.
 
-A part is written aside, synced and renamed; its name carries the run's epoch, so two runs never write the same file and
-what was committed is never touched again. The same rows give the same bytes.
+A part is written aside, synced and renamed. Its name carries the run's epoch and a random suffix: neither two runs nor
+two workers of one run, which may take the same shard, write the same file, and what was committed is never touched
+again. The same rows give the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,7 +77,7 @@ def _dump(line: dict[str, object]) -> bytes:
 
 def write_part(folder: Path, shard: int, epoch: int, lines: PartLines) -> Part:
     """Publish the files of a part in `folder`, durably."""
-    stem = f"part-{shard:06d}-{epoch}"
+    stem = f"part-{shard:06d}-{epoch}-{secrets.token_hex(4)}"
     part = Part(
         _publish(folder, f"{stem}.jsonl", lines.results),
         _publish(folder, f"{stem}.errors.jsonl", lines.errors),
@@ -86,7 +88,7 @@ def write_part(folder: Path, shard: int, epoch: int, lines: PartLines) -> Part:
 
 def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> PartFile:
     content = b"".join(line for _, line in sorted(lines, key=lambda entry: entry[0]))
-    aside = folder / f".{name}.{os.getpid()}"
+    aside = folder / f".{name}"
     with aside.open("wb") as file:
         file.write(content)
         file.flush()

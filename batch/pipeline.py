@@ -7,7 +7,8 @@ bounded by the controller. `DataContext` is global to a process: one job, one ru
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
 decisions/0002). So the runner
 begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
-until the pool delivers. A shard that both take is committed once.
+until the pool delivers. A shard that both take is committed once. A pool that breaks before it delivers is given up,
+and the runner goes on alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.worker import ShardWorker
 
@@ -28,6 +30,8 @@ _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
 _POOL_WORTH_S = 20.0
 """A pool is started for work that would keep the runner alone busy for longer than this."""
+_NO_PROGRESS_S = 300.0
+"""A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
 
 Item = dict[str, np.ndarray]
@@ -65,14 +69,18 @@ def run_inline(worker: ShardWorker, shards: Sequence[int], stop: threading.Event
 def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> ShardPool | None:
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None
+    may_pool = True
     worker = ShardWorker(run, is_niced=False)
     began_at, done = time.monotonic(), 0
     try:
         while waiting and not (pool and pool.has_begun):
             if stop.is_set():
                 raise RunOverError
-            if pool is None and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
-                pool = ShardPool(run, tuple(waiting))
+            if pool and pool.failure is not None:
+                JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
+                pool = None
+            if may_pool and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
+                pool, may_pool = ShardPool(run, tuple(waiting)), False
             worker.work(waiting.pop() if pool else waiting.popleft())
             done += 1
     finally:
@@ -91,12 +99,14 @@ class ShardPool:
     def __init__(self, run: Run, shards: Sequence[int]) -> None:
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
+        self.failure: BaseException | None = None
+        """Why the pool ended before it finished any shard."""
         threading.Thread(target=self._drive, args=(run, shards), daemon=True, name="shard-pool").start()
 
     @property
     def has_begun(self) -> bool:
-        """Whether the pool has finished a shard, or failed."""
-        return not self._outcomes.empty()
+        """Whether the pool has finished a shard."""
+        return self.failure is None and not self._outcomes.empty()
 
     def drain(self, stop: threading.Event) -> None:
         """Wait until the pool has done all its shards. Raises as `run_shards`."""
@@ -121,12 +131,15 @@ class ShardPool:
         self._is_abandoned.set()
 
     def _drive(self, run: Run, shards: Sequence[int]) -> None:
+        has_delivered = False
         try:
             for item in pooled(run, shards):
                 if self._is_abandoned.is_set():
                     return
                 self._outcomes.put(item)
+                has_delivered = True
         except Exception as error:  # noqa: BLE001 - handed to the runner's thread, which raises it
+            self.failure = None if has_delivered else error
             self._outcomes.put(error)
         else:
             self._outcomes.put(None)
@@ -140,7 +153,7 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     batch = run.settings.batch
     workers = min(batch.workers, len(shards))
     num_gpus = run.model.resources.num_gpus
-    _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus)
+    _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus, patience_s=patience_s(run))
     items = ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
     )
@@ -158,7 +171,13 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
 
 
-def _configure(*, cpus: float, gpus: float) -> None:
+def patience_s(run: Run) -> float:
+    """How long a pool may show no progress: larger shards, of a large input, may take longer."""
+    largest = max((shard.end - shard.start for shard in run.plan.shards if not shard.is_oversized), default=0)
+    return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
+
+
+def _configure(*, cpus: float, gpus: float, patience_s: float) -> None:
     from ray.data import DataContext, ExecutionResources
 
     context = DataContext.get_current()
@@ -166,4 +185,5 @@ def _configure(*, cpus: float, gpus: float) -> None:
     context.print_on_execution_start = False
     context.actor_task_retry_on_errors = False
     context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = patience_s
     context.execution_options.resource_limits = ExecutionResources(cpu=cpus, gpu=gpus)

@@ -17,7 +17,8 @@ from typing import cast
 
 from anyio import to_thread
 
-from batch.endings import Ending, assemble_committed, decide_ending
+from batch.endings import Ending, assemble_committed, decide_ending, free_parts
+from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
 from batch.pipeline import run_shards
@@ -28,6 +29,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.spool import Spool
+from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
@@ -54,6 +56,7 @@ class BatchRunner:
         self._stop = threading.Event()
         self._stopped = asyncio.Event()
         self._reason: PlatformError | None = None
+        self._is_ending = False
         self._store = Store(settings.redis_url.get_secret_value())
         self._jobs = JobStore(self._store, settings.batch.job_ttl_s)
 
@@ -119,6 +122,7 @@ class BatchRunner:
             working.cancel()
 
     async def _process(self, job: BatchJob) -> None:
+        await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources.num_gpus)
         plan = job.plan or await self._staged(job)
         run = Run(
             self._org,
@@ -170,12 +174,21 @@ class BatchRunner:
         return staged
 
     async def _end(self, job: BatchJob, ending: Ending) -> None:
-        """Publish what was committed and give the job its status; a run that was fenced off changes nothing."""
-        committed = await self._jobs.committed(self._org, self._job_id)
-        try:
-            output = await to_thread.run_sync(assemble_committed, self._folder, job, committed, ending.status)
-        except PlatformError as damage:
-            ending, output = Ending(JobStatus.FAILED, damage), None
+        """Publish what was committed and give the job its status; a run that was fenced off changes nothing.
+
+        The output of a completed job is there with its status. Any other status comes first: it stops the commits of
+        workers that are still busy, so that the output holds all there are.
+        """
+        output = None
+        if ending.status is JobStatus.COMPLETED:
+            committed = await self._jobs.committed(self._org, self._job_id)
+            try:
+                output = await to_thread.run_sync(
+                    assemble_committed, self._folder, job, committed, ending.status
+                )
+            except PlatformError as damage:
+                ending = Ending(JobStatus.FAILED, damage)
+        self._is_ending = True  # from here on a refused lease is no reason to stop
         status = await self._jobs.finish(
             job,
             ending.status,
@@ -184,7 +197,9 @@ class BatchRunner:
             output=None if output is None else output.to_json(),
         )
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
-        if status is JobStatus.CANCELED:
+        if status is JobStatus.COMPLETED:
+            await to_thread.run_sync(free_parts, self._folder)
+        elif status is not None:
             await assemble_partial(self._jobs, job, self._settings)
 
     async def _leave(self, job: BatchJob) -> None:
@@ -203,12 +218,14 @@ class BatchRunner:
         renewed_at = time.monotonic()
         while not self._stop.is_set():
             try:
-                if not await self._jobs.renew(self._org, self._job_id, self._epoch, lease_s):
-                    self._halt()
+                is_held = await self._jobs.renew(self._org, self._job_id, self._epoch, lease_s)
                 renewed_at = time.monotonic()
             except PlatformError:
-                if time.monotonic() - renewed_at > lease_s:
-                    self._halt()
+                is_held = time.monotonic() - renewed_at <= lease_s
+            if self._is_ending:
+                return
+            if not is_held:
+                self._halt()
             self._check_deadline(job)
             await asyncio.sleep(lease_s / 4)
 
@@ -260,11 +277,16 @@ def make_plan(source: Source, url: str, plan_file: Path, settings: Settings) -> 
 
 
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
-    """Attach what was committed to a job that ended without all of it; called by whoever sees the end first."""
+    """Attach what was committed to a job that ended without all of it; its runner does, or else the controller.
+
+    Both may at once: they write the same bytes. Damaged parts give no output, which the job's log says.
+    """
     committed = await jobs.committed(job.org, job.id)
-    if not committed or job.output is not None:
-        return
     folder = settings.jobs_dir / job.id
-    output = await to_thread.run_sync(assemble_committed, folder, job, committed, job.status)
-    if output is not None:
-        await jobs.set_output(job, output.to_json())
+    output = None
+    if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
+        try:
+            output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+        except PlatformError as damage:
+            JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
+    await jobs.set_output(job.org, job.id, None if output is None else output.to_json())

@@ -6,15 +6,18 @@ import csv
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
-from tests.support.platform import finished, lines, submit
+from batch.shards import Plan
+from tests.support.platform import RunningPlatform, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
 
@@ -88,17 +91,71 @@ def test_three_broken_rows_of_ten(client: httpx.Client, tmp_path: Path) -> None:
     assert [line["index"] for line in lines(client, job["output_url"])] == [0, 1, 3, 4, 6, 7, 9]
 
 
-def test_canceling_ends_a_job_once(client: httpx.Client, glosses: Path, tmp_path: Path) -> None:
-    """Canceled at once, the same answer again; what it wrote is a prefix of whole shards."""
+@pytest.fixture
+def long_input(glosses: Path, tmp_path: Path) -> Path:
+    """58,840 rows: tens of seconds of work."""
     path = tmp_path / "long.jsonl"
     path.write_bytes(glosses.read_bytes() * 20)
-    name = submit(client, "sentiment-v1", path.as_uri())
+    return path
+
+
+def runners(platform: RunningPlatform) -> list[int]:
+    """The processes of this copy that hold a run."""
+    pids = []
+    for process in platform.processes():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if " ".join(process.cmdline()).startswith("ray::RunnerActor"):
+                pids.append(process.pid)
+    return pids
+
+
+def committed_rows(platform: RunningPlatform, job_id: str) -> list[int]:
+    """The indexes of all rows of the shards that are committed by the job's log, in order."""
+    folder = platform.home / "jobs" / job_id
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    committed = {event["shard"] for event in events if event["event"] == "shard_committed"}
+    (plan_file,) = folder.glob("plan-*.json")
+    return [
+        index
+        for shard in Plan.from_json(plan_file.read_bytes()).shards
+        if shard.index in committed
+        for index in range(shard.first_record, shard.first_record + shard.records)
+    ]
+
+
+def test_canceling_a_job_before_it_runs(client: httpx.Client, long_input: Path) -> None:
+    """Canceled at once, the same answer again; little or nothing was done."""
+    name = submit(client, "sentiment-v1", long_input.as_uri())
     first = client.post(f"/jobs/{name}/cancel")
     assert (first.status_code, first.json()["status"]) == (200, "canceled")
     assert client.post(f"/jobs/{name}/cancel").json()["status"] == "canceled"
     job = finished(client, name)
     assert job["status"] == "canceled"
     assert job["progress"]["processed"] < 2942 * 20
+
+
+def test_canceling_a_job_that_runs(client: httpx.Client, platform: RunningPlatform, long_input: Path) -> None:
+    """Its runner is gone within 10 s; the output holds the committed shards, whole, and is marked as partial."""
+    name = submit(client, "sentiment-v1", long_input.as_uri())
+    until(
+        lambda: client.get(f"/jobs/{name}").json()["progress"]["processed"] > 0,
+        timeout_s=60,
+        what="the first commit",
+    )
+    assert runners(platform) != []
+    canceled = client.post(f"/jobs/{name}/cancel")
+    assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+    until(lambda: runners(platform) == [], timeout_s=10, what="no runner of a canceled job")
+
+    def with_output() -> dict[str, Any] | None:
+        job: dict[str, Any] = client.get(f"/jobs/{name}").json()
+        return job if job["output_url"] else None
+
+    job = until(with_output, timeout_s=20, what="the output of a canceled job")
+    assert (job["status"], job["partial"]) == ("canceled", True)
+    rows = [index for index, _, _ in labels(client, job)]
+    assert 0 < len(rows) == job["progress"]["succeeded"] < 2942 * 20
+    assert rows == committed_rows(platform, name)
 
 
 def test_an_input_that_is_not_there(client: httpx.Client, tmp_path: Path) -> None:

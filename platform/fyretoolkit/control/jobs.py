@@ -1,18 +1,21 @@
 """Starting the runs of batch jobs: one detached actor for each, replaced when it dies or hangs.
 
 The controller only starts runs. What a run does, and how it ends the job, is the runner's own business, fenced by its
-epoch; so a controller that dies changes nothing for the jobs that are running.
+epoch; so a controller that dies changes nothing for the jobs that are running. Beside its look it does what
+runs left undone (`batch.leftovers`), in one task, so that copying a large output delays no other job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 import ray
 
 from batch.actor import NAMESPACE, create_runner, runner_name
+from batch.leftovers import assemble_left, remove_unowned
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
 from fyretoolkit.core.lifecycles import JobStatus
@@ -24,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 _STARTING_LEASE_S = 60.0
 """The first lease of a run covers the start of its process; the runner renews it with its own, shorter one."""
+_OWN_END_S = 60.0
+"""So long a living runner may take to assemble the output of its job before the controller does."""
+_LOOK_AGAIN_S = 10.0
+_REMOVE_EVERY_S = 3600.0
 
 
 class JobReconciler:
@@ -33,9 +40,13 @@ class JobReconciler:
         self._settings = settings
         self._store = store
         self._jobs = jobs
+        self._tidying: asyncio.Task[None] | None = None
+        self._tidy_at = 0.0
+        self._remove_at = 0.0
 
     async def tick(self) -> bool:
         """Plan once and start what is due. True while a job is open, so the next look is soon."""
+        await self._tidy_beside()
         jobs = await self._jobs.open_jobs()
         if not jobs:
             return False
@@ -50,22 +61,49 @@ class JobReconciler:
             await self._carry_out(command)
         return True
 
+    async def _tidy_beside(self) -> None:
+        """Start the task that tidies up, if there is something to do and none is running."""
+        if self._tidying is not None and not self._tidying.done():
+            return
+        now = time.monotonic()
+        if now >= self._remove_at or (now >= self._tidy_at and await self._jobs.unassembled()):
+            self._tidy_at = now + _LOOK_AGAIN_S
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        try:
+            await assemble_left(self._jobs, self._settings, _is_with_its_runner)
+            if time.monotonic() >= self._remove_at:
+                self._remove_at = time.monotonic() + _REMOVE_EVERY_S
+                await remove_unowned(self._jobs, self._settings)
+        except Exception:
+            logger.exception("tidying up failed; it is tried again")
+
     async def _carry_out(self, command: JobCommand) -> None:
         match command:
             case StartRun(job, dead_epoch):
                 await self._start_run(job, dead_epoch)
             case FailJob(job, code, message):
                 error = {"code": code, "message": PlatformError(code, message).message}
-                await self._jobs.finish(job, JobStatus.FAILED, error=error)
+                await self._jobs.finish(job, JobStatus.FAILED, epoch=job.epoch, error=error)
 
     async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
+        if (
+            dead_epoch is not None
+        ):  # before the claim: whoever dies between the two leaves no runner that hangs
+            await asyncio.to_thread(_end_runner, job.id, dead_epoch)
         epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
         if epoch is None:
             return
-        if dead_epoch is not None:
-            await asyncio.to_thread(_end_runner, job.id, dead_epoch)
         logger.info("job %s: run %d starts", job.id, epoch)
         await asyncio.to_thread(create_runner, job.org, job.id, epoch)
+
+
+async def _is_with_its_runner(job: BatchJob) -> bool:
+    """Whether the runner of a job that ended is alive and has had little time yet."""
+    if time.time() > (job.finished or 0) + _OWN_END_S:
+        return False
+    return await asyncio.to_thread(_runner, job.id, job.epoch) is not None
 
 
 def _live_runs(jobs: Iterable[BatchJob]) -> dict[str, int]:

@@ -38,7 +38,10 @@ class BatchJob:
     finished: int | None = None
     epoch: int = 0
     runs: int = 0
+    """Runs started since a shard was last committed."""
     lease_until: int = 0
+    seen_ms: int = 0
+    """When the newest run was claimed or last renewed its lease, by the store's clock."""
     total: int | None = None
     shard_count: int = 0
     plan: Mapping[str, object] | None = None
@@ -90,6 +93,8 @@ class FailJob:
 
 JobCommand = StartRun | FailJob
 
+_MAX_PAUSE_S = 60
+
 
 def plan_runs(
     open_jobs: Iterable[BatchJob],
@@ -102,7 +107,9 @@ def plan_runs(
     """Which runs to start, oldest job first.
 
     `live_runs` maps the ids of jobs to the epoch of the runner whose process is alive; `now_ms` is the store's clock,
-    the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends.
+    the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends;
+    after a run that committed nothing the next one waits, twice as long each time, so that a full disk does not use
+    them all up.
     """
     jobs = sorted(open_jobs, key=lambda job: job.id)
     processing = [job for job in jobs if job.status is JobStatus.PROCESSING]
@@ -112,11 +119,16 @@ def plan_runs(
             continue
         if job.runs >= max_runs:
             commands.append(
-                FailJob(job, "run_failed", f"{job.runs} runs of this job ended before it was done.")
+                FailJob(job, "run_failed", f"{job.runs} runs of this job in a row ended without getting on.")
             )
-        else:
+        elif job.seen_ms + pause_ms(job.runs) <= now_ms:
             commands.append(StartRun(job, dead_epoch=job.epoch))
     free = max_running - len(processing)
     queued = [job for job in jobs if job.status is JobStatus.QUEUED]
     commands += [StartRun(job) for job in queued[: max(0, free)]]
     return commands
+
+
+def pause_ms(runs: int) -> int:
+    """How long after the end of the last of `runs` fruitless runs the next one starts."""
+    return min(1 << runs, _MAX_PAUSE_S) * 1000 if runs else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
@@ -14,6 +14,8 @@ from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
 from fyretoolkit.store.creation import Creation, Idempotency, create
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
+
+_SCAN_COUNT = 1000
 
 
 class JobStore:
@@ -158,6 +160,7 @@ class JobStore:
                 keys.OPEN_JOBS,
                 keys.delivery(job.org, delivery_id) if delivery_id else "",
                 keys.OUTBOX,
+                keys.UNASSEMBLED_JOBS,
             ],
             [
                 script_argument(
@@ -179,11 +182,40 @@ class JobStore:
             return status
         return None if answer in ("missing", "fenced") else JobStatus(answer)
 
-    async def set_output(self, job: BatchJob, output: Mapping[str, object]) -> None:
-        """Attach the partial results to a job that ended without all of them."""
-        fields: dict[Any, Any] = dict(encode_fields(BatchJob, {"output": output}))
+    async def set_output(self, org: str, job_id: str, output: Mapping[str, object] | None) -> None:
+        """Attach the partial results to a job that ended without all of them; None: there are none to attach.
+
+        Either way the job is assembled from now on. A record that expired meanwhile is not made anew.
+        """
+        await self._store.run(
+            "set_output",
+            [keys.job(org, job_id), keys.UNASSEMBLED_JOBS],
+            [f"{org} {job_id}", json.dumps(encode_fields(BatchJob, {"output": output}))],
+        )
+
+    async def unassembled(self) -> list[tuple[str, str]]:
+        """(organization, id) of each ended job whose committed shards are not in its output."""
+        return await self._store.read_members(keys.UNASSEMBLED_JOBS)
+
+    async def recorded_ids(self) -> set[str]:
+        """The ids of all jobs that have a record, of all organizations. Walks every key: not for a request."""
         async with translated():
-            await self._store.redis.hset(keys.job(job.org, job.id), mapping=fields)
+            found = self._store.redis.scan_iter(match=keys.all_jobs(), count=_SCAN_COUNT, _type="HASH")
+            return {key.rpartition(":job:")[2].partition(":")[0] async for key in found}
+
+    async def forget_expired_deliveries(self) -> int:
+        """Take the deliveries whose records expired out of the outbox; how many there were."""
+        redis = self._store.redis
+        async with translated():
+            members = cast(list[str], await redis.zrange(keys.OUTBOX, 0, -1))
+            pipeline = redis.pipeline(transaction=False)
+            for member in members:
+                org, _, delivery_id = member.partition(" ")
+                pipeline.exists(keys.delivery(org, delivery_id))
+            is_there = await pipeline.execute() if members else []
+        expired = [member for member, exists in zip(members, is_there, strict=True) if not exists]
+        await self._store.remove_members(keys.OUTBOX, expired)
+        return len(expired)
 
 
 def _delivery(job: BatchJob, delivery_id: str, status: JobStatus, now: int) -> dict[str, str]:

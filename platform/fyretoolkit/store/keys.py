@@ -1,7 +1,8 @@
 """Every Redis key, in one place. All names begin with `fyre:`; every key of a resource carries its organization.
 
 Permanent keys (all others expire): organizations and API keys, models, live deployments with their assignments and
-events, open jobs, the lists of these, and the two counters `controller:epoch` and `routes:version`.
+events, open jobs and those not assembled, the lists of these, the outbox, and the two counters `controller:epoch` and
+`routes:version`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ DEPLOYMENTS = "fyre:deployments"
 """Set of `<org> <deployment>` of all deployments that are not deleted."""
 OPEN_JOBS = "fyre:jobs:open"
 """Set of `<org> <job>` of all jobs that have not ended."""
+UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
+"""Set of `<org> <job>` of the ended jobs whose committed shards are not in an output file yet."""
 OUTBOX = "fyre:outbox"
 """Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds)."""
 
@@ -68,6 +71,11 @@ def load_failure(application: str) -> str:
 def job(org: str, job_id: str) -> str:
     """Hash: a batch job."""
     return f"fyre:org:{org}:job:{job_id}"
+
+
+def all_jobs() -> str:
+    """Pattern that matches every job's record, and the shards beside it."""
+    return "fyre:org:*:job:*"
 
 
 def job_shards(org: str, job_id: str) -> str:

@@ -42,7 +42,7 @@ class LengthModel:
     def predict(
         self,
         items: Sequence[object],
-        cells_are_text: bool = False,  # noqa: ARG002 - the protocol's
+        cells_are_text: bool = False,
     ) -> list[Prediction | ItemError]:
         """One outcome per item."""
         self.calls.append(len(items))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from batch.assembly import assemble
-from batch.parts import Part, PartLines, write_part
+from batch.assembly import _copied_blocks, _publish, assemble
+from batch.parts import Part, PartFile, PartLines, write_part
 from fyretoolkit.core.errors import PlatformError
 
 
@@ -34,10 +35,8 @@ def test_a_part_holds_its_rows_in_order(tmp_path: Path):
     assert (tmp_path / part.errors.name).read_bytes() == (
         b'{"index":1,"line":2,"id":"bad","error":{"code":"invalid_row","message":"The row cannot be read."}}\n'
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "part-000000-1.errors.jsonl",
-        "part-000000-1.jsonl",
-    ]
+    assert {path.name for path in tmp_path.iterdir()} == {part.results.name, part.errors.name}
+    assert part.results.name.startswith("part-000000-1-")
     assert Part.from_json(part.to_json()) == part
 
 
@@ -46,6 +45,28 @@ def test_two_runs_write_the_same_bytes_to_other_files(tmp_path: Path):
     first, second = part_of(tmp_path, 4, epoch=1), part_of(tmp_path, 4, epoch=2)
     assert first.results.name != second.results.name
     assert first.results.sha256 == second.results.sha256
+
+
+def test_two_workers_of_one_run_do_not_overwrite_each_other(tmp_path: Path):
+    """The runner and its pool may take the same shard: the part that was committed keeps its bytes."""
+    committed = part_of(tmp_path, 4)
+    part_of(tmp_path, 4, result={"label": "another", "score": 1.0})
+    assemble(tmp_path, tmp_path, [committed], output_format="jsonl", epoch=1)
+    assert b"another" not in (tmp_path / "output-1.jsonl").read_bytes()
+
+
+def test_two_assemblies_of_one_job_share_no_temporary_file(tmp_path: Path):
+    """One was left running and is in the middle of its file while a second begins and ends."""
+    part = part_of(tmp_path, 0)
+    blocks = _copied_blocks(tmp_path, [part.results])
+
+    def slow() -> Iterator[bytes]:
+        yield next(blocks)
+        assemble(tmp_path, tmp_path, [part], output_format="jsonl", epoch=1)
+
+    published = _publish(tmp_path / "output-1.jsonl", slow())
+    assert published == PartFile("output-1.jsonl", part.results.size_bytes, part.results.sha256)
+    assert (tmp_path / "output-1.jsonl").read_bytes() == (tmp_path / part.results.name).read_bytes()
 
 
 def test_parts_are_joined_in_the_order_given(tmp_path: Path):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from batch import pipeline
 from batch.endings import decide_ending
-from batch.pipeline import ShardPool, is_pool_worth, run_shards
+from batch.joblog import read_events
+from batch.pipeline import ShardPool, is_pool_worth, patience_s, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
@@ -125,6 +127,49 @@ async def test_a_pool_that_breaks_breaks_the_run(bench: Bench, monkeypatch: pyte
     monkeypatch.setattr(pipeline, "pooled", broken)
     with pytest.raises(OSError, match="actors died"):
         ShardPool(run, [0]).drain(NEVER)
+
+
+@pytest.mark.usefixtures("known_model")
+async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The runner does the rest alone, starts no second pool, and says so in the job's log."""
+    run = await run_of(bench)
+    started = []
+    has_broken = threading.Event()
+
+    def broken(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
+        started.append(len(shards))
+        raise OSError("no room for the actors")
+        yield {}
+
+    work, drive = ShardWorker.work, ShardPool._drive
+
+    def watched_drive(self: ShardPool, run: Run, shards: Sequence[int]) -> None:
+        drive(self, run, shards)
+        has_broken.set()
+
+    def work_behind_the_break(self: ShardWorker, index: int) -> None:
+        assert not started or has_broken.wait(10)
+        work(self, index)
+
+    monkeypatch.setattr(pipeline, "pooled", broken)
+    monkeypatch.setattr(ShardPool, "_drive", watched_drive)
+    monkeypatch.setattr(ShardWorker, "work", work_behind_the_break)
+    monkeypatch.setattr(pipeline, "is_pool_worth", lambda elapsed_s, done, waiting: done > 0)
+    shards = range(len(run.plan.shards))
+    await bench.in_thread(run_shards, run, shards, NEVER)
+    assert await committed(bench, run) == set(shards)
+    assert started == [len(shards) - 1]
+    failures = [event["error"] for event in read_events(run.folder) if event["event"] == "pool_failed"]
+    assert failures == ["no room for the actors"]
+
+
+async def test_a_pool_is_patient_in_proportion_to_its_shards(bench: Bench):
+    """Five minutes for a shard of the configured size; a large input is cut into larger ones."""
+    run = await run_of(bench)
+    assert patience_s(run) == pytest.approx(300, rel=0.5)
+    batch = run.settings.batch.model_copy(update={"shard_target_bytes": 10})
+    smaller = replace(run, settings=run.settings.model_copy(update={"batch": batch}))
+    assert patience_s(smaller) == pytest.approx(4 * patience_s(run), rel=0.5)
 
 
 async def test_a_stopped_run_does_not_wait_for_its_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ NOW_MS = 1_000_000
 JOB = BatchJob(
     id="job_1", org="o", status=JobStatus.QUEUED, model="m", artifact="a", spec={}, input_url="u", created=1
 )
-RUNNING = replace(JOB, status=JobStatus.PROCESSING, epoch=3, runs=3, lease_until=NOW_MS + 1)
+RUNNING = replace(JOB, status=JobStatus.PROCESSING, epoch=3, runs=0, lease_until=NOW_MS + 1)
 
 
 def planned(*jobs: BatchJob, live: dict[str, int] | None = None, max_running: int = 2) -> list[JobCommand]:
@@ -33,6 +33,26 @@ def test_a_hanging_run_is_replaced_when_its_lease_ends() -> None:
     """Its process is there, but it stopped renewing."""
     hanging = replace(RUNNING, lease_until=NOW_MS)
     assert planned(hanging, live={"job_1": 3}) == [StartRun(hanging, dead_epoch=3)]
+
+
+def test_a_run_that_committed_nothing_is_followed_after_a_pause() -> None:
+    """A full disk must not use up all runs in a minute: 2 s, 4 s, 8 s and so on behind its last sign of life."""
+    for runs, pause_ms in ((1, 2_000), (2, 4_000), (4, 16_000)):
+        fruitless = replace(RUNNING, runs=runs, seen_ms=NOW_MS - pause_ms)
+        assert planned(fruitless) == [StartRun(fruitless, dead_epoch=3)]
+        assert planned(replace(fruitless, seen_ms=NOW_MS - pause_ms + 1)) == []
+
+
+def test_the_pause_before_a_run_has_an_end() -> None:
+    """At most a minute, however often it failed."""
+    fruitless = replace(RUNNING, runs=19, seen_ms=NOW_MS - 60_000)
+    assert plan_runs([fruitless], {}, NOW_MS, max_running=2, max_runs=20) == [StartRun(fruitless, 3)]
+
+
+def test_a_run_that_committed_is_followed_at_once() -> None:
+    """A SIGKILL costs no pause: the commit set the count of runs back."""
+    killed = replace(RUNNING, runs=0, seen_ms=NOW_MS)
+    assert planned(killed) == [StartRun(killed, dead_epoch=3)]
 
 
 def test_an_older_run_that_lives_on_does_not_count() -> None:

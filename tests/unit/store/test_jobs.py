@@ -159,6 +159,131 @@ def test_the_webhook_is_in_the_outbox_with_the_end(with_store: Run) -> None:
     with_store(scenario)
 
 
+async def committed_job(jobs: JobStore, **values: Any) -> BatchJob:
+    """A job of epoch 1 with one committed shard."""
+    job = new_job(**values)
+    await jobs.create(job)
+    assert await jobs.claim_run(job.org, job.id, lease_s=60) == 1
+    assert await jobs.commit_shard(job.org, job.id, 1, 0, COUNTS) is CommitOutcome.COMMITTED
+    return job
+
+
+def test_a_commit_gives_the_runs_back(with_store: Run) -> None:
+    """Runs are counted since the last commit: a job that gets on is not failed for being killed often."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        await jobs.claim_run(job.org, job.id, lease_s=60)
+        await jobs.claim_run(job.org, job.id, lease_s=60, dead_epoch=1)
+        before = await jobs.get(job.org, job.id)
+        assert before is not None
+        assert (before.runs, before.epoch) == (2, 2)
+        await jobs.commit_shard(job.org, job.id, 2, 0, COUNTS)
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert (after.runs, after.epoch) == (0, 2)
+
+    with_store(scenario)
+
+
+def test_a_run_leaves_its_last_sign_of_life(with_store: Run) -> None:
+    """`seen_ms` is the time of the claim, then of the renewal, whatever the lease."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        seen = []
+        for call in (
+            lambda: jobs.claim_run(job.org, job.id, lease_s=60),
+            lambda: jobs.renew(job.org, job.id, 1, 4),
+        ):
+            before = await store.now_ms()
+            await call()
+            record = await jobs.get(job.org, job.id)
+            assert record is not None
+            assert before <= record.seen_ms <= await store.now_ms()
+            seen.append(record.lease_until - record.seen_ms)
+        assert seen == [60_000, 4_000]
+
+    with_store(scenario)
+
+
+def test_an_end_without_output_is_noted_until_the_output_is_there(with_store: Run) -> None:
+    """The set names the job from its end to `set_output`, which expects nothing of who calls it."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        job = await committed_job(jobs)
+        assert await jobs.unassembled() == []
+        await jobs.finish(job, JobStatus.CANCELED)
+        assert await jobs.unassembled() == [(job.org, job.id)]
+        await jobs.set_output(job.org, job.id, {"partial": True})
+        assert await jobs.unassembled() == []
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert after.output == {"partial": True}
+
+    with_store(scenario)
+
+
+def test_an_end_with_output_or_without_shards_is_not_noted(with_store: Run) -> None:
+    """There is nothing to assemble."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        await jobs.finish(await committed_job(jobs), JobStatus.COMPLETED, epoch=1, output={"partial": False})
+        await jobs.create(queued := new_job())
+        await jobs.finish(queued, JobStatus.CANCELED)
+        assert await jobs.unassembled() == []
+
+    with_store(scenario)
+
+
+def test_an_output_that_comes_too_late_revives_no_record(with_store: Run) -> None:
+    """A record made anew would be half a job, and never expire."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        job = await committed_job(jobs)
+        await jobs.finish(job, JobStatus.FAILED)
+        await store.redis.delete(keys.job(job.org, job.id))
+        await jobs.set_output(job.org, job.id, {"partial": True})
+        assert not await store.redis.exists(keys.job(job.org, job.id))
+        assert await jobs.unassembled() == []
+
+    with_store(scenario)
+
+
+def test_expired_deliveries_leave_the_outbox(with_store: Run) -> None:
+    """Those that are there stay."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        for _ in range(3):
+            await jobs.create(job := new_job(webhook="https://example.com/hook"))
+            await jobs.finish(job, JobStatus.CANCELED)
+        members = await store.redis.zrange(keys.OUTBOX, 0, -1)
+        for member in members[:2]:
+            await store.redis.delete(keys.delivery(*member.split(" ")))
+        assert await jobs.forget_expired_deliveries() == 2
+        assert await store.redis.zrange(keys.OUTBOX, 0, -1) == members[2:]
+        assert await jobs.forget_expired_deliveries() == 0
+
+    with_store(scenario)
+
+
+def test_recorded_ids_are_those_of_all_organizations(with_store: Run) -> None:
+    """The hash of a job's shards is no job of its own."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        made = {(await committed_job(jobs)).id, (await committed_job(jobs, org="org_b")).id}
+        assert await jobs.recorded_ids() == made
+
+    with_store(scenario)
+
+
 def test_an_idempotency_key_makes_one_job(with_store: Run) -> None:
     """64 creations with one key: one is made, 63 get its answer; another body is refused."""
 

@@ -14,6 +14,7 @@ end
 epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HINCRBY', KEYS[1], 'runs', 1)
 redis.call('HSETNX', KEYS[1], 'started', ARGV[3])
-redis.call('HSET', KEYS[1], 'status', 'processing', 'lease_until', string.format('%d', now + ARGV[1]))
+redis.call('HSET', KEYS[1], 'status', 'processing',
+  'seen_ms', string.format('%d', now), 'lease_until', string.format('%d', now + ARGV[1]))
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return epoch

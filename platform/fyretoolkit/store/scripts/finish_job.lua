@@ -1,5 +1,6 @@
 -- Give a job its one terminal status, with the outbox row of its webhook in the same step.
--- KEYS: 1 record, 2 shards, 3 open jobs, 4 delivery ('' if no webhook), 5 outbox
+-- A job that ends without its output but with committed shards is noted, so that somebody assembles them.
+-- KEYS: 1 record, 2 shards, 3 open jobs, 4 delivery ('' if no webhook), 5 outbox, 6 unassembled jobs
 -- ARGV: 1 JSON {from[], fields, epoch?, member, ttl_s, delivery?, delivery_member?, channel, message}
 -- Returns 'changed' | 'fenced' | 'missing' | the status that stood in the way.
 local spec = cjson.decode(ARGV[1])
@@ -13,6 +14,9 @@ for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[1], field, val
 redis.call('SREM', KEYS[3], spec.member)
 redis.call('EXPIRE', KEYS[1], spec.ttl_s)
 redis.call('EXPIRE', KEYS[2], spec.ttl_s)
+if not spec.fields.output and redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('SADD', KEYS[6], spec.member)
+end
 if KEYS[4] ~= '' then
   local time = redis.call('TIME')
   for field, value in pairs(spec.delivery) do redis.call('HSET', KEYS[4], field, value) end

@@ -6,6 +6,7 @@ local job = redis.call('HMGET', KEYS[1], 'status', 'epoch')
 if job[1] ~= 'processing' or job[2] ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], 'lease_until', string.format('%d', now + ARGV[2]))
+redis.call('HSET', KEYS[1],
+  'seen_ms', string.format('%d', now), 'lease_until', string.format('%d', now + ARGV[2]))
 for field, value in pairs(cjson.decode(ARGV[3])) do redis.call('HSET', KEYS[1], field, value) end
 return 1

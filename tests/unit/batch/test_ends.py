@@ -1,0 +1,232 @@
+"""How a job ends: what its output holds whoever ends it, and what is left on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch import gpus
+from batch.joblog import read_events
+from batch.leftovers import assemble_left, remove_unowned
+from batch.runs import Run
+from batch.worker import ShardWorker
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.jobs import BatchJob
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.store import keys
+from fyretoolkit.store.jobs import JobStore
+from tests.unit.batch.bench import Bench, LengthModel
+from tests.unit.batch.test_runner import ROWS, KilledError
+
+pytestmark = pytest.mark.anyio
+
+
+async def nobody(job: BatchJob) -> bool:
+    """No runner is alive."""
+    return False
+
+
+async def killed_job(bench: Bench, shards: int) -> BatchJob:
+    """A job whose runner died with `shards` shards committed."""
+
+    def die(run: Run, pending: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, pending[:shards], stop)
+        raise KilledError
+
+    job = await bench.create_job(ROWS)
+    with pytest.raises(KilledError):
+        await bench.run(job, work=die)
+    return job
+
+
+async def test_the_output_of_a_failed_job_holds_every_committed_row(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker of the pool commits while the runner is about to end the job: that shard is in the output too."""
+    runs: list[Run] = []
+
+    def fail_after_two(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        runs.append(run)
+        bench.inline()(run, shards[:2], stop)
+        raise PlatformError("input_changed")
+
+    finish = JobStore.finish
+
+    async def finish_behind_a_commit(self: JobStore, job: BatchJob, *args: Any, **more: Any) -> Any:
+        worker = ShardWorker(runs[0], load=lambda _: LengthModel(), is_niced=False)
+        await asyncio.to_thread(worker.work, 2)
+        await asyncio.to_thread(worker.close)
+        return await finish(self, job, *args, **more)
+
+    monkeypatch.setattr(JobStore, "finish", finish_behind_a_commit)
+    ended = await bench.run(await bench.create_job(ROWS), work=fail_after_two)
+    assert (ended.status, ended.succeeded) == (JobStatus.FAILED, 6)
+    assert [line["index"] for line in bench.lines(ended)] == list(range(6))
+
+
+async def test_an_end_that_takes_long_to_assemble_is_not_cut_short(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """The lease of an ended job is refused; its runner goes on with the output all the same."""
+    monkeypatch.setattr("batch.runner._STOP_GRACE_S", 0.1)
+    assembled = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(1.0)  # four renewals of this bench's lease
+        assembled.append(arguments)
+        return assemble(*arguments)
+
+    from batch.endings import assemble_committed as assemble
+
+    monkeypatch.setattr("batch.runner.assemble_committed", slow)
+
+    def fail_after_two(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, shards[:2], stop)
+        raise PlatformError("input_changed")
+
+    ended = await bench.run(await bench.create_job(ROWS), work=fail_after_two)
+    assert ended.output is not None
+    assert len(assembled) == 1
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELED, JobStatus.FAILED])
+async def test_a_job_that_ends_without_a_runner_gets_its_partial_output(bench: Bench, status: JobStatus):
+    """Canceled, or given up by the controller, after its runner died: what was committed is there in the end."""
+    job = await killed_job(bench, 3)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, status)
+    assert (await bench.read_job(job)).output is None
+    await assemble_left(jobs, bench.settings, nobody)
+    assert await jobs.unassembled() == []
+    await store.close()
+    ended = await bench.read_job(job)
+    assert ended.output is not None
+    assert ended.output["partial"] is True
+    assert [line["index"] for line in bench.lines(ended)] == list(range(6))
+
+
+async def test_a_runner_assembles_its_own_job(bench: Bench):
+    """While it is alive nobody else does; the job stays noted."""
+    job = await killed_job(bench, 1)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, JobStatus.CANCELED)
+
+    async def everybody(job: BatchJob) -> bool:
+        return job.status is JobStatus.CANCELED
+
+    await assemble_left(jobs, bench.settings, everybody)
+    assert await jobs.unassembled() == [(job.org, job.id)]
+    await store.close()
+
+
+async def test_damaged_parts_do_not_stay_to_be_assembled(bench: Bench):
+    """They would be tried for ever; the log says why there is no output."""
+    job = await killed_job(bench, 1)
+    for part in (bench.job_folder(job) / "parts").iterdir():
+        part.write_bytes(b"{}")
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, JobStatus.CANCELED)
+    await assemble_left(jobs, bench.settings, nobody)
+    assert await jobs.unassembled() == []
+    await store.close()
+    assert (await bench.read_job(job)).output is None
+    assert read_events(bench.job_folder(job))[-1]["event"] == "output_damaged"
+
+
+async def test_an_output_that_cannot_be_written_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A full disk; the other jobs get theirs."""
+    jobs_ended = [await killed_job(bench, 1), await killed_job(bench, 1)]
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    for job in jobs_ended:
+        await jobs.finish(job, JobStatus.CANCELED)
+    from batch.endings import assemble_committed as assemble
+
+    def no_space(folder: Path, *more: Any) -> Any:
+        if folder.name == jobs_ended[0].id:
+            raise OSError("no space left on device")
+        return assemble(folder, *more)
+
+    monkeypatch.setattr("batch.runner.assemble_committed", no_space)
+    await assemble_left(jobs, bench.settings, nobody)
+    assert await jobs.unassembled() == [(jobs_ended[0].org, jobs_ended[0].id)]
+    await store.close()
+
+
+async def test_a_completed_job_keeps_its_output_and_log_alone(bench: Bench):
+    """Parts and the unpacked input are freed."""
+    job = await bench.run(await bench.create_job(gzip.compress(ROWS), "rows.jsonl.gz"))
+    assert job.status is JobStatus.COMPLETED
+    assert {path.name for path in bench.job_folder(job).iterdir()} == {
+        "output-1.jsonl",
+        "errors-1.jsonl",
+        "plan-1.json",
+        "log.jsonl",
+    }
+    assert len(bench.lines(job)) == 30
+    assert bench.input_path(job).exists()
+
+
+async def test_a_folder_goes_with_its_record(bench: Bench):
+    """Old and without a record: removed. Young, recorded, or not a job's: left alone."""
+    recorded = await bench.run(await bench.create_job(ROWS))
+    old, young, foreign = (bench.settings.jobs_dir / name for name in (new_id("job"), new_id("job"), "notes"))
+    for folder in (old, young, foreign):
+        (folder / "parts").mkdir(parents=True)
+    before = time.time() - 3700
+    for folder in (old, foreign, bench.job_folder(recorded)):
+        os.utime(folder, (before, before))
+    store = bench.store()
+    await remove_unowned(JobStore(store, 60), bench.settings)
+    await store.close()
+    assert {path.name for path in bench.settings.jobs_dir.iterdir()} == {recorded.id, young.name, "notes"}
+
+
+async def test_leftovers_of_an_expired_job_are_forgotten(bench: Bench):
+    """Its record is gone: there is nobody to give an output to."""
+    job = await killed_job(bench, 1)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, JobStatus.CANCELED)
+    await store.redis.delete(keys.job(job.org, job.id))
+    await assemble_left(jobs, bench.settings, nobody)
+    assert await jobs.unassembled() == []
+    assert not await store.redis.exists(keys.job(job.org, job.id))
+    await store.close()
+
+
+async def test_a_gpu_model_without_a_gpu_fails_its_job_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Ray would wait for a GPU without end, and the job would hold its slot."""
+    monkeypatch.setattr(gpus, "_most_gpus_of_a_node", lambda: 0.0)
+    job = await bench.create_job(ROWS)
+    spec = {**job.spec, "resources": {**job.spec["resources"], "num_gpus": 1.0}}  # type: ignore[dict-item]
+    store = bench.store()
+    await store.redis.hset(keys.job(job.org, job.id), "spec", json.dumps(spec))
+    await store.close()
+    ended = await bench.run(job)
+    assert ended.status is JobStatus.FAILED
+    assert ended.error is not None
+    assert ended.error["code"] == "gpu_unavailable"
+
+
+@pytest.mark.parametrize("wanted", [0.0, 0.5, 2.0])
+def test_a_node_with_enough_gpus_is_enough(monkeypatch: pytest.MonkeyPatch, wanted: float):
+    """Whether they are busy does not matter: the pool waits for its turn."""
+    monkeypatch.setattr(gpus, "_most_gpus_of_a_node", lambda: 2.0)
+    gpus.require_gpus(wanted)
+    with pytest.raises(PlatformError) as refused:
+        gpus.require_gpus(2.5)
+    assert refused.value.code == "gpu_unavailable"
