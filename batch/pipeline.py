@@ -70,7 +70,7 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None
     may_pool = True
-    worker = ShardWorker(run, is_niced=False)
+    worker = ShardWorker(run)
     began_at, done = time.monotonic(), 0
     try:
         while waiting and not (pool and pool.has_begun):

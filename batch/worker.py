@@ -54,7 +54,10 @@ def load_model(run: Run) -> Predictor:
 
 
 def step_back(niceness: int) -> None:
-    """Let real time go first: raise this process's niceness to at least `niceness`."""
+    """Let real time go first: raise the niceness of this thread, and of those it starts, to at least `niceness`.
+
+    On Linux niceness belongs to a thread: a runner that works keeps the priority of its lease's renewal.
+    """
     current = os.getpriority(os.PRIO_PROCESS, 0)
     if current < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)

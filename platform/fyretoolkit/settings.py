@@ -67,7 +67,7 @@ class BatchSettings(_Section):
     max_running_jobs: Positive = 2
     workers: Positive = 2
     worker_num_cpus: float = 0.5
-    worker_niceness: int = 10
+    worker_niceness: int = 19
     shard_target_bytes: Positive = 256 << 10
     rows_per_call: Positive = 64
     max_line_bytes: Positive = 1 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from batch.endings import decide_ending
 from batch.joblog import read_events
 from batch.pipeline import ShardPool, is_pool_worth, patience_s, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
-from batch.worker import ShardWorker
+from batch.worker import ShardWorker, step_back
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.store.jobs import JobStore
@@ -246,3 +247,20 @@ def test_only_a_typed_error_ends_a_job():
     assert is_final(PlatformError("input_changed"))
     assert not is_final(PlatformError("unavailable"))
     assert not is_final(OSError("disk full"))
+
+
+def test_working_steps_back_behind_real_time_and_leaves_the_lease_its_priority():
+    """Ray starts workers at 15: the thread that works goes to 19, the one that renews the lease stays."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: list[int] = []
+
+    def work() -> None:
+        step_back(19)
+        step_back(3)  # never forward again
+        seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [19]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
