@@ -23,9 +23,6 @@ from fyretoolkit.store.jobs import JobStore
 
 logger = logging.getLogger(__name__)
 
-_SAFE_AGE_S = 3600.0
-"""A folder is made after its record; one that is younger than this is left alone in any case."""
-
 
 async def assemble_left(
     jobs: JobStore, settings: Settings, is_taken_care_of: Callable[[BatchJob], Awaitable[bool]]
@@ -43,8 +40,12 @@ async def assemble_left(
 
 
 async def remove_unowned(jobs: JobStore, settings: Settings) -> None:
-    """Remove the folders and the outbox entries of jobs whose records expired."""
-    old = await to_thread.run_sync(_old_folders, settings.jobs_dir)
+    """Remove the folders and the outbox entries of jobs whose records expired.
+
+    A folder goes only when it is also as old as records live: results must outlast a platform that was started on the
+    wrong Redis, or on an empty one.
+    """
+    old = await to_thread.run_sync(_folders_before, settings.jobs_dir, time.time() - settings.batch.job_ttl_s)
     if old:
         recorded = await jobs.recorded_ids()
         for folder in old:
@@ -55,9 +56,8 @@ async def remove_unowned(jobs: JobStore, settings: Settings) -> None:
         logger.info("%d expired deliveries left the outbox", count)
 
 
-def _old_folders(jobs_dir: Path) -> list[Path]:
+def _folders_before(jobs_dir: Path, before: float) -> list[Path]:
     if not jobs_dir.is_dir():
         return []
-    before = time.time() - _SAFE_AGE_S
     folders = [path for path in jobs_dir.iterdir() if is_id(path.name, PREFIX)]
     return [folder for folder in folders if folder.stat().st_mtime < before]

@@ -88,9 +88,8 @@ class JobReconciler:
                 await self._jobs.finish(job, JobStatus.FAILED, epoch=job.epoch, error=error)
 
     async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
-        if (
-            dead_epoch is not None
-        ):  # before the claim: whoever dies between the two leaves no runner that hangs
+        if dead_epoch is not None:
+            # Before the claim: a controller that dies between the two leaves no hanging runner behind.
             await asyncio.to_thread(_end_runner, job.id, dead_epoch)
         epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
         if epoch is None:

@@ -181,14 +181,18 @@ async def test_a_completed_job_keeps_its_output_and_log_alone(bench: Bench):
 
 
 async def test_a_folder_goes_with_its_record(bench: Bench):
-    """Old and without a record: removed. Young, recorded, or not a job's: left alone."""
+    """As old as records live and without one: removed. Younger, recorded, or not a job's: left alone.
+
+    A platform started on an empty Redis has no records: yesterday's results must survive that.
+    """
     recorded = await bench.run(await bench.create_job(ROWS))
     old, young, foreign = (bench.settings.jobs_dir / name for name in (new_id("job"), new_id("job"), "notes"))
     for folder in (old, young, foreign):
         (folder / "parts").mkdir(parents=True)
-    before = time.time() - 3700
+    ttl_s = bench.settings.batch.job_ttl_s
     for folder in (old, foreign, bench.job_folder(recorded)):
-        os.utime(folder, (before, before))
+        os.utime(folder, (time.time() - ttl_s - 100,) * 2)
+    os.utime(young, (time.time() - ttl_s + 100,) * 2)
     store = bench.store()
     await remove_unowned(JobStore(store, 60), bench.settings)
     await store.close()
