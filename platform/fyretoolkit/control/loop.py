@@ -63,12 +63,19 @@ class ControlLoop:
         jobs = JobReconciler(
             self._settings, self._store, JobStore(self._store, self._settings.batch.job_ttl_s)
         )
+        await self._tidy(preparer)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._repeat("deployment", deployments.tick))
             group.create_task(self._repeat("job", jobs.tick))
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
+
+    async def _tidy(self, preparer: Preparer) -> None:
+        try:
+            await asyncio.to_thread(preparer.remove_unfinished)
+        except OSError:
+            logger.exception("unfinished artifacts could not be removed")
 
     async def _take_over(self) -> int:
         while True:

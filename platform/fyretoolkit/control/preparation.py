@@ -7,6 +7,7 @@ changes nothing, so a controller that dies in the middle is simply followed by o
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +29,9 @@ from fyretoolkit.models.package import PackageFiles, open_package
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.models import ModelStore
+
+_UNFINISHED_AGE_S = 3600.0
+"""No preparation takes as long: what is older was left by a process that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,12 @@ class Preparer:
             spec = await asyncio.to_thread(inspect, files, self._settings.deployments.inspect_timeout_s)
             artifact = await asyncio.to_thread(self._artifacts.put, files)
         return await self._register(deployment, spec, artifact)
+
+    def remove_unfinished(self) -> None:
+        """Free what killed processes left of half-fetched artifacts. Blocks on the disk."""
+        for folder in self._settings.artifacts_dir.glob(".*"):
+            if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
+                shutil.rmtree(folder)
 
     @asynccontextmanager
     async def _fetched(self, deployment: Deployment) -> AsyncIterator[PackageFiles]:
