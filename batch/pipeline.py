@@ -55,17 +55,6 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         pool.abandon()
 
 
-def run_inline(worker: ShardWorker, shards: Sequence[int], stop: threading.Event) -> None:
-    """Work on `shards` with one worker, in this process."""
-    try:
-        for shard in shards:
-            if stop.is_set():
-                raise RunOverError
-            worker.work(shard)
-    finally:
-        worker.close()
-
-
 def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> ShardPool | None:
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None

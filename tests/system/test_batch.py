@@ -27,8 +27,12 @@ POSITIVE_COUNT = 1191  # the model run by ONNX Runtime over the rows one at a ti
 @pytest.fixture
 def served(glosses: Path) -> Iterator[str]:
     """The URL of the glosses on a loopback HTTP server."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(glosses.parent))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    handler = partial(Quiet, directory=str(glosses.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/{glosses.name}"

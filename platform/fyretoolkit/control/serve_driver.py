@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.context import _get_global_client
@@ -139,9 +138,3 @@ def warm_up(application: str, timeout_s: float) -> None:
 def remove(application: str) -> None:
     """Begin to free an application; in-flight requests finish first."""
     serve.delete(application, _blocking=False)
-
-
-def free_resources() -> dict[str, float]:
-    """What the cluster has left, by Ray's names (`CPU`, `GPU`)."""
-    available: dict[str, float] = ray.available_resources()
-    return available

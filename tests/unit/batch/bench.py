@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ from typing import TypeVar
 
 import orjson
 
-from batch.pipeline import run_inline
 from batch.runner import BatchRunner, Work
+from batch.runs import RunOverError
 from batch.worker import Predictor, ShardWorker
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
@@ -31,6 +32,17 @@ SPEC = resolve(
     None,
     Signature((TensorSpec("text", "string", (None, 1)),), (TensorSpec("length", "int64", (None, 1)),)),
 )
+
+
+def run_inline(worker: ShardWorker, shards: Sequence[int], stop: threading.Event) -> None:
+    """Work on `shards` with one worker, in this process."""
+    try:
+        for shard in shards:
+            if stop.is_set():
+                raise RunOverError
+            worker.work(shard)
+    finally:
+        worker.close()
 
 
 class LengthModel:

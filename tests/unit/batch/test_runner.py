@@ -12,12 +12,11 @@ import orjson
 import pytest
 
 from batch.joblog import read_events
-from batch.pipeline import run_inline
 from batch.runs import Run
 from batch.worker import ShardWorker
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.store.jobs import JobStore
-from tests.unit.batch.bench import Bench, LengthModel
+from tests.unit.batch.bench import Bench, LengthModel, run_inline
 
 ROWS = b"".join(orjson.dumps({"id": f"r{i}", "text": "x" * (i % 7)}) + b"\n" for i in range(30))
 
