@@ -41,8 +41,18 @@ class IngressSettings(_Section):
     num_cpus: float = 0.1
 
 
+class PlanSettings(_Section):
+    """Requests a window that one key may make, by category; None: no limit."""
+
+    read: Positive | None
+    write: Positive | None
+    inference: Positive | None
+
+
 class LimitSettings(_Section):
     """The largest request, artifact and deadline accepted."""
+
+    rate_window_s: Positive = 60
 
     max_body_bytes: Positive = 16 << 20
     max_inputs: Positive = 1024
@@ -78,6 +88,19 @@ class BatchSettings(_Section):
     job_ttl_s: Positive = 30 * 86_400
 
 
+class FileSettings(_Section):
+    """Files that callers upload."""
+
+    max_bytes: Positive = 10 << 30
+    ttl_s: Positive = 30 * 86_400
+
+
+class DownloadSettings(_Section):
+    """Links that need no key."""
+
+    url_ttl_s: Positive = 3600
+
+
 class EgressSettings(_Section):
     """What the platform may fetch on a caller's behalf."""
 
@@ -89,6 +112,14 @@ class EgressSettings(_Section):
     development_file_roots: tuple[Path, ...] = ()
 
 
+DEFAULT_PLANS: Mapping[str, PlanSettings] = {
+    "free": PlanSettings(read=120, write=60, inference=600),
+    "pro": PlanSettings(read=120, write=60, inference=60_000),
+    "development": PlanSettings(read=120, write=60, inference=1_000_000),
+    "unlimited": PlanSettings(read=None, write=None, inference=None),
+}
+
+
 class PlatformConfig(_Section):
     """`configs/platform.yaml`."""
 
@@ -98,6 +129,8 @@ class PlatformConfig(_Section):
     deployments: DeploymentSettings = DeploymentSettings()
     batch: BatchSettings = BatchSettings()
     egress: EgressSettings = EgressSettings()
+    files: FileSettings = FileSettings()
+    downloads: DownloadSettings = DownloadSettings()
 
 
 class Settings(PlatformConfig):
@@ -108,6 +141,7 @@ class Settings(PlatformConfig):
     mode: Literal["development", "production"] = "development"
     port: int = 8000
     redis_url: SecretStr
+    plans: dict[str, PlanSettings] = Field(default_factory=lambda: dict(DEFAULT_PLANS))
 
     @property
     def is_development(self) -> bool:
@@ -124,6 +158,11 @@ class Settings(PlatformConfig):
         """One folder for each batch job: input, parts, output, log."""
         return self.home / "jobs"
 
+    @property
+    def files_dir(self) -> Path:
+        """Uploaded files, one for each id."""
+        return self.home / "files"
+
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from an environment: `FYRE_HOME` and `FYRE_REDIS_URL` are required.
@@ -132,17 +171,23 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         KeyError: a required variable is missing.
         pydantic.ValidationError: a value does not fit; the message names the key.
     """
-    path = Path(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
-    config = yaml.safe_load(path.read_text("utf-8")) or {}
+    config = _read_yaml(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
+    plans = _read_yaml(environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml")
     return Settings.model_validate(
         {
             **config,
+            "plans": plans,
             "home": Path(environ["FYRE_HOME"]),
             "mode": environ.get("FYRE_MODE") or "development",
             "port": int(environ.get("FYRE_PORT") or 8000),
             "redis_url": SecretStr(environ["FYRE_REDIS_URL"]),
         }
     )
+
+
+def _read_yaml(path: str | Path) -> dict[str, object]:
+    found: dict[str, object] = yaml.safe_load(Path(path).read_text("utf-8")) or {}
+    return found
 
 
 @lru_cache(maxsize=1)

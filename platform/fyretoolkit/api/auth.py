@@ -107,7 +107,7 @@ async def authenticate(headers: Headers, keyring: Keyring) -> Principal:
     is_same = hmac.compare_digest(key_digest(text or ""), stored.digest if stored else _NO_DIGEST)
     if stored is None or not is_same or stored.is_revoked:
         raise PlatformError("invalid_api_key")
-    return Principal(stored.org, stored.id, frozenset(stored.scopes))
+    return Principal(stored.org, stored.id, frozenset(stored.scopes), "development")
 
 
 def require(principal: Principal, scope: Scope) -> None:

@@ -38,6 +38,8 @@ class Exchange:
     has_body: bool = True
     """False for HEAD: the answer has the headers of a GET alone."""
     principal: Principal | None = None
+    headers: RawHeaders = field(default_factory=list)
+    """Added to the answer, whatever it will be."""
     status: int = 0
     began: float = field(default_factory=time.perf_counter)
 
@@ -126,7 +128,7 @@ class _Answer:
         self._exchange.status = status
         kept = [pair for pair in headers if pair[0] != b"x-request-id"]
         kept.append((b"x-request-id", self._exchange.request_id.encode()))
-        await self._send({**message, "headers": kept})
+        await self._send({**message, "headers": [*kept, *self._exchange.headers]})
 
     async def _replace(self, status: int, headers: RawHeaders) -> None:
         """A framework's own answer, said in our words; what follows of it is dropped."""

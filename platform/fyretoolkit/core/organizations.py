@@ -18,6 +18,20 @@ class Scope(StrEnum):
     PREDICT = "predict"
     WRITE = "write"
     ADMIN = "admin"
+    """Keys of the own organization."""
+    OPERATOR = "operator"
+    """Organizations and their plans: for whoever runs the platform."""
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """Owner of keys, models, deployments, jobs and files."""
+
+    id: str
+    name: str
+    plan: str
+    created: int
+    schema: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,8 @@ class Principal:
     org: str
     key_id: str
     scopes: frozenset[Scope]
+    plan: str
+    """The name of the organization's plan: how many requests a minute it may make."""
 
 
 @dataclass(frozen=True, slots=True)
