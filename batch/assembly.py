@@ -6,22 +6,18 @@ CSV output is made from the same parts: its columns are the union of the results
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import orjson
-
+from batch import tables
 from batch.parts import Part, PartFile, sync_folder
 from fyretoolkit.core.errors import PlatformError
 
 _BLOCK_BYTES = 1 << 20
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +79,30 @@ def _publish(path: Path, blocks: Iterable[bytes]) -> PartFile:
 
 def _copied_blocks(folder: Path, files: Iterable[PartFile]) -> Iterator[bytes]:
     for file in files:
-        digest = hashlib.sha256()
         try:
-            with (folder / file.name).open("rb") as source:
-                while block := source.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    yield block
+            yield from checked_blocks(folder, file)
         except FileNotFoundError as error:
             raise _damaged(file, "is missing") from error
-        if digest.hexdigest() != file.sha256:
-            raise _damaged(file, "is not what was committed")
+
+
+def checked_blocks(folder: Path, file: PartFile) -> Iterator[bytes]:
+    """The content of a part's file; the last block comes when the digest of all of it was found right.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        PlatformError: `run_failed`, it is not what was committed.
+    """
+    digest, held = hashlib.sha256(), b""
+    with (folder / file.name).open("rb") as source:
+        while block := source.read(_BLOCK_BYTES):
+            digest.update(block)
+            if held:
+                yield held
+            held = block
+    if digest.hexdigest() != file.sha256:
+        raise _damaged(file, "is not what was committed")
+    if held:
+        yield held
 
 
 def _damaged(file: PartFile, how: str) -> PlatformError:
@@ -100,43 +110,11 @@ def _damaged(file: PartFile, how: str) -> PlatformError:
 
 
 def _csv_blocks(folder: Path, files: Sequence[PartFile]) -> Iterator[bytes]:
-    fields = list(dict.fromkeys(name for line in _lines(folder, files) for name in _fields(line["result"])))
-    yield _csv_rows([["index", "id", *fields]])
+    columns = tables.find_columns(line for file in files for line in _lines(folder, file))
+    yield tables.header(columns)
     for file in files:
-        yield _csv_rows(
-            [
-                _cell(line["index"]),
-                _cell(line.get("id")),
-                *(_cell(_fields(line["result"]).get(name)) for name in fields),
-            ]
-            for line in _lines(folder, [file])
-        )
+        yield tables.rows(_lines(folder, file), columns)
 
 
-def _lines(folder: Path, files: Iterable[PartFile]) -> Iterator[dict[str, object]]:
-    for file in files:
-        content = b"".join(_copied_blocks(folder, [file]))
-        for line in content.splitlines():
-            yield orjson.loads(line)
-
-
-def _fields(result: object) -> dict[str, object]:
-    return result if isinstance(result, dict) else {"result": result}
-
-
-def _cell(value: object) -> str | int | float:
-    """Text is guarded against being run as a formula by a spreadsheet (OWASP, CSV injection); numbers are not."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return value
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _csv_rows(rows: Iterable[Sequence[object]]) -> bytes:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(rows)
-    return buffer.getvalue().encode()
+def _lines(folder: Path, file: PartFile) -> list[bytes]:
+    return b"".join(_copied_blocks(folder, [file])).splitlines()

@@ -1,4 +1,4 @@
-"""What an input is: CSV with a header or JSONL, decided by extension, then content type, then content.
+"""What an input is: CSV with a header or JSONL, decided by its name's extension, then content type, then content.
 
 Only the beginning of the file is read. What fails here fails the whole job (`invalid_format`): an encoding that is not
 UTF-8, a header that names no columns. Everything behind the header can fail one row at a time alone.
@@ -7,7 +7,6 @@ UTF-8, a header that names no columns. Everything behind the header can fail one
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -45,9 +44,9 @@ _COMPRESSED = (".gz", ".zst", ".zstd")
 
 
 def read_layout(
-    path: Path, *, url: str, content_type: str | None, max_header_bytes: int, max_columns: int
+    path: Path, *, name: str, content_type: str | None, max_header_bytes: int, max_columns: int
 ) -> Layout:
-    """The format of the file at `path`, fetched from `url`, and where its records begin.
+    """The format of the file at `path`, called `name` where it came from, and where its records begin.
 
     Raises:
         PlatformError: `invalid_format`, the message says why.
@@ -57,19 +56,19 @@ def read_layout(
     refuse_foreign(beginning)
     bom = len(_BOM) if beginning.startswith(_BOM) else 0
     beginning = beginning[bom:]
-    decided = declared_format(url, content_type) or sniff_format(beginning)
+    decided = declared_format(name, content_type) or sniff_format(beginning)
     if decided is InputFormat.JSONL:
         return Layout(InputFormat.JSONL, bom, _first_object(beginning, max_header_bytes))
     return _csv_layout(beginning, bom, max_header_bytes, max_columns)
 
 
-def declared_format(url: str, content_type: str | None) -> InputFormat | None:
-    """What the URL's extension says, else the content type; None if neither does. A `.gz`, `.zst` is looked through."""
-    name = PurePosixPath(urlsplit(url).path.lower())
-    if name.suffix in _COMPRESSED:
-        name = name.with_suffix("")
+def declared_format(name: str, content_type: str | None) -> InputFormat | None:
+    """What a file name's extension says, else the content type; None if neither. A `.gz`, `.zst` is looked through."""
+    path = PurePosixPath(name.lower())
+    if path.suffix in _COMPRESSED:
+        path = path.with_suffix("")
     by_type = _CONTENT_TYPES.get((content_type or "").partition(";")[0].strip().lower())
-    return _EXTENSIONS.get(name.suffix) or by_type
+    return _EXTENSIONS.get(path.suffix) or by_type
 
 
 def sniff_format(beginning: bytes) -> InputFormat:

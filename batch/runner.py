@@ -29,9 +29,11 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.spool import Spool
+from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.jobs import JobStore
 
 Work = Callable[[Run, Sequence[int], threading.Event], None]
@@ -155,9 +157,10 @@ class BatchRunner:
         """
         folder = self._folder / f"input-{self._epoch}"
         folder.mkdir(exist_ok=True)
-        source = await stage(job.input_url, folder, self._settings)
+        uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
+        source = await stage(job.input_url, folder, self._settings, uploads)
         plan_file = self._folder / f"plan-{self._epoch}.json"
-        plan = await to_thread.run_sync(make_plan, source, job.input_url, plan_file, self._settings)
+        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
         staged = {"source": source.to_json(), "shards": plan_file.name}
         is_written = await self._jobs.set_plan(
             self._org,
@@ -245,7 +248,7 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def make_plan(source: Source, url: str, plan_file: Path, settings: Settings) -> Plan:
+def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
     """Cut a staged input and keep the plan in `plan_file`, durably.
 
     Raises:
@@ -255,7 +258,7 @@ def make_plan(source: Source, url: str, plan_file: Path, settings: Settings) -> 
     path = Path(source.path)
     layout = read_layout(
         path,
-        url=url,
+        name=source.name,
         content_type=source.content_type,
         max_header_bytes=batch.max_line_bytes,
         max_columns=batch.max_columns,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,8 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.fetch import fetch, timeouts_from
 from fyretoolkit.egress.local import open_local
 from fyretoolkit.egress.spool import Spool
-from fyretoolkit.egress.urls import policy_from
+from fyretoolkit.egress.uploads import Uploads
+from fyretoolkit.egress.urls import check_url, policy_from
 from fyretoolkit.settings import Settings
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -40,6 +41,8 @@ class Source:
     mtime_ns: int
     inode: int
     content_type: str | None = None
+    name: str = ""
+    """The file's name where it came from: its suffix says the format."""
 
     def to_json(self) -> dict[str, object]:
         """As the job's plan stores it."""
@@ -77,33 +80,37 @@ class Source:
             raise PlatformError("input_changed")
 
 
-async def stage(url: str, folder: Path, settings: Settings) -> Source:
-    """Bring the input behind `url` to disk: in `folder`, or where it lies.
+async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) -> Source:
+    """Bring the input behind `url` to disk: in `folder`, or where it lies. `uploads` are the job's organization's.
 
     Raises:
         PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `invalid_format`.
     """
     max_bytes = settings.batch.max_input_bytes
     policy = policy_from(settings)
-    if url.lower().startswith("file:"):
+    parsed = check_url(url, policy)
+    if parsed.scheme == "file":
         local = await to_thread.run_sync(open_local, url, policy)
         if local.size_bytes > max_bytes:
             raise _too_large(max_bytes)
-        return await to_thread.run_sync(_unpacked, local.path, folder, max_bytes, None)
+        source = await to_thread.run_sync(_unpacked, local.path, folder, max_bytes)
+        return replace(source, name=parsed.file_name)
     fetched = await fetch(
         url,
         folder / "input.fetched",
         policy=policy,
         max_bytes=max_bytes,
         timeouts=timeouts_from(settings.egress),
+        uploads=uploads,
         not_found_code="input_not_found",
         unreachable_code="input_unreachable",
         too_large_code="input_too_large",
     )
-    return await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes, fetched.content_type)
+    source = await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes)
+    return replace(source, content_type=fetched.content_type, name=fetched.name)
 
 
-def _unpacked(path: Path, folder: Path, max_bytes: int, content_type: str | None) -> Source:
+def _unpacked(path: Path, folder: Path, max_bytes: int) -> Source:
     with path.open("rb") as file:
         magic = file.read(4)
     codec = next((name for prefix, name in _CODECS.items() if magic.startswith(prefix)), None)
@@ -114,7 +121,7 @@ def _unpacked(path: Path, folder: Path, max_bytes: int, content_type: str | None
             path.unlink()
         path = target
     status = path.stat()
-    return Source(str(path), status.st_size, status.st_mtime_ns, status.st_ino, content_type)
+    return Source(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def unpack(path: Path, target: Path, codec: str, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test may use: a real Redis, empty at the start of each test."""
+"""Fixtures that every kind of test may use: a real Redis, empty at the start of each test; one running platform."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import pytest
 import redis
 
 from fyretoolkit.store.embedded import EmbeddedRedis
+from tests.support.platform import RunningPlatform
+
+RATE_WINDOW_S = 6
+"""Of the running platform: short, so that a test may wait until a limit is free again."""
+SHORTENED = {"batch": {"shard_target_bytes": 65_536}, "limits": {"rate_window_s": RATE_WINDOW_S}}
+"""Batch inputs are cut small, so that a short job has many shards."""
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +31,18 @@ def redis_url(embedded_redis: EmbeddedRedis) -> str:
     with redis.Redis.from_url(embedded_redis.url) as client:
         client.flushall()
     return embedded_redis.url
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """The one platform of the session, started by the first test that asks for it.
+
+    Redis, Ray, Serve, controller, ingress and the demo models.
+    """
+    copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), SHORTENED)
+    try:
+        copy.up()
+        yield copy
+    finally:
+        copy.down()
+    assert copy.processes() == []

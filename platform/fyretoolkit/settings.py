@@ -11,10 +11,12 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEMO_KEY = "sk_live_demo_12345"
@@ -93,6 +95,8 @@ class FileSettings(_Section):
 
     max_bytes: Positive = 10 << 30
     ttl_s: Positive = 30 * 86_400
+    min_free_bytes: int = Field(default=256 << 20, ge=0)
+    """Uploads are refused before the disk is fuller than that: Redis writes to it too."""
 
 
 class DownloadSettings(_Section):
@@ -112,6 +116,8 @@ class EgressSettings(_Section):
     development_file_roots: tuple[Path, ...] = ()
 
 
+REQUIRED_PLANS = ("free", "development")
+"""Of organizations that named none, and of the demo key."""
 DEFAULT_PLANS: Mapping[str, PlanSettings] = {
     "free": PlanSettings(read=120, write=60, inference=600),
     "pro": PlanSettings(read=120, write=60, inference=60_000),
@@ -139,9 +145,39 @@ class Settings(PlatformConfig):
     home: Path
     """Durable state of this copy: Redis data, artifacts, jobs."""
     mode: Literal["development", "production"] = "development"
+    host: str = LOOPBACK
+    """The address on which HAProxy serves the API, besides loopback."""
     port: int = 8000
+    is_tls_terminated: bool = False
+    """Whether a proxy in front speaks TLS with the callers."""
+    public_url: str | None = None
+    """Where callers reach the API, without a trailing slash; None: as they name it themselves."""
     redis_url: SecretStr
     plans: dict[str, PlanSettings] = Field(default_factory=lambda: dict(DEFAULT_PLANS))
+
+    _parse_host = field_validator("host")(parse_host)
+
+    @field_validator("public_url")
+    @classmethod
+    def _parse_public_url(cls, given: str | None) -> str | None:
+        return parse_public_url(given) if given else None
+
+    @field_validator("plans")
+    @classmethod
+    def _check_plans(cls, given: dict[str, PlanSettings]) -> dict[str, PlanSettings]:
+        if missing := [name for name in REQUIRED_PLANS if name not in given]:
+            raise ValueError(f"The plans file lacks {' and '.join(missing)}. Add them, or leave FYRE_PLANS out.")
+        return given
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        check_exposure(
+            is_development=self.is_development,
+            host=self.host,
+            is_tls_terminated=self.is_tls_terminated,
+            public_url=self.public_url,
+        )
+        return self
 
     @property
     def is_development(self) -> bool:
@@ -179,7 +215,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
             "plans": plans,
             "home": Path(environ["FYRE_HOME"]),
             "mode": environ.get("FYRE_MODE") or "development",
+            "host": environ.get("FYRE_HOST") or LOOPBACK,
             "port": int(environ.get("FYRE_PORT") or 8000),
+            "is_tls_terminated": environ.get("FYRE_TLS_TERMINATED") or False,
+            "public_url": environ.get("FYRE_PUBLIC_URL") or None,
             "redis_url": SecretStr(environ["FYRE_REDIS_URL"]),
         }
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from fyretoolkit.settings import EgressSettings, LimitSettings, Settings
+from fyretoolkit.settings import DEFAULT_PLANS, EgressSettings, LimitSettings, PlanSettings, Settings
 from tests.support.api_bench import Bench, keys_without_expiry, open_bench
 
 
@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path, redis_url: str) -> Settings:
-    """Development mode with small limits, so that a test can reach them."""
+    """Development mode with small limits, so that a test can reach them, but no rate limit in its way."""
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     return Settings(
@@ -29,6 +29,7 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
         redis_url=SecretStr(redis_url),
         limits=LimitSettings(max_body_bytes=100_000, max_inputs=16, default_timeout_ms=5000),
         egress=EgressSettings(development_file_roots=(inputs,)),
+        plans={**DEFAULT_PLANS, "development": PlanSettings(read=100_000, write=100_000, inference=10_000_000)},
     )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from fyretoolkit.api.auth import CACHE_S, Keyring, new_key
+from fyretoolkit.api.auth import CACHE_S, Keyring, authenticate
 from fyretoolkit.api.services import open_services
+from fyretoolkit.core.api_keys import Credential, new_key
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.organizations import ApiKey, Scope
+from fyretoolkit.core.organizations import Scope
 from fyretoolkit.settings import DEMO_KEY, Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
 from tests.support.api_bench import Bench, InProcessCall
@@ -117,9 +121,10 @@ async def test_a_key_without_the_scope_is_told_which_it_needs(
     assert response.json()["error"]["code"] == "insufficient_scope"
 
 
-async def test_a_revoked_key_is_refused_like_an_unknown_one(bench: Bench) -> None:
-    key, record = new_key("org_a", "test", frozenset(Scope), created=1)
-    await ApiKeyStore(bench.services.store).add(replace(record, is_revoked=True))
+@pytest.mark.parametrize("ended", ["revoked_at", "expires_at"])
+async def test_a_revoked_or_expired_key_is_refused_like_an_unknown_one(bench: Bench, ended: str) -> None:
+    key, record = new_key("org_a", "test", Scope, created=1)
+    await ApiKeyStore(bench.services.store).add(replace(record, **{ended: 2}))
     same_id = {"x-request-id": "same"}
     revoked = await bench.request("GET", "/models", key=key, headers=same_id)
     missing = await bench.request("GET", "/models", key=None, headers=same_id)
@@ -144,16 +149,19 @@ async def test_production_mode_has_no_demo_key(settings: Settings, bench: Bench)
 
 class _Source:
     def __init__(self) -> None:
-        self.key: ApiKey | None = new_key("org_a", "test", frozenset(Scope), created=1)[1]
+        self.key: Credential | None = Credential(new_key("org_a", "test", Scope, created=1)[1], "free")
         self.reads = 0
         self.is_away = False
+        self.during_read: Callable[[], None] = lambda: None
 
-    async def get(self, key_id: str) -> ApiKey | None:
+    async def credential(self, key_id: str) -> Credential | None:
         assert key_id == "key_a"
         self.reads += 1
         if self.is_away:
             raise PlatformError("unavailable")
-        return self.key
+        found = self.key
+        self.during_read()
+        return found
 
 
 async def test_a_key_is_remembered_for_five_seconds_and_no_longer() -> None:
@@ -188,3 +196,79 @@ async def test_unknown_keys_are_not_remembered() -> None:
     assert await keyring.get("key_a") is None
     source.key = key
     assert await keyring.get("key_a") is key
+
+
+@pytest.mark.parametrize("how", ["key", "organization"])
+async def test_what_changed_is_looked_up_again(how: str) -> None:
+    source = _Source()
+    keyring = Keyring(source)
+    await keyring.get("key_a")
+    source.key = None
+    _announce(keyring, how)
+    assert await keyring.get("key_a") is None
+
+
+@pytest.mark.parametrize("how", ["key", "organization"])
+async def test_a_look_that_a_change_overtook_is_not_remembered(how: str) -> None:
+    """The answer left the store before the change and comes in after its announcement."""
+    source = _Source()
+    keyring = Keyring(source)
+    source.during_read = lambda: _announce(keyring, how)
+    assert await keyring.get("key_a") is not None
+    source.key = None
+    assert await keyring.get("key_a") is None
+
+
+async def test_changes_of_others_leave_a_key_remembered() -> None:
+    source = _Source()
+    keyring = Keyring(source)
+    await keyring.get("key_a")
+    keyring.forget("key_b")
+    keyring.forget_organization("org_b")
+    await keyring.get("key_a")
+    assert source.reads == 1
+
+
+def _announce(keyring: Keyring, how: str) -> None:
+    if how == "key":
+        keyring.forget("key_a")
+    else:
+        keyring.forget_organization("org_a")
+
+
+async def test_simultaneous_look_ups_are_one() -> None:
+    source = _Source()
+    keyring = Keyring(source)
+    found = await asyncio.gather(*(keyring.get("key_a") for _ in range(20)))
+    assert source.reads == 1
+    assert all(each is source.key for each in found)
+
+
+async def test_a_request_costs_one_look_at_redis_and_none_when_warm(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key and plan come together, and an unknown key costs no more than a known one."""
+    key = await bench.add_key("org_a", plan="pro")
+    store, scripts = bench.services.store, []
+    run = store.run
+
+    async def recorded(script: str, *arguments: Any) -> Any:
+        scripts.append(script)
+        return await run(script, *arguments)
+
+    monkeypatch.setattr(store, "run", recorded)
+    keyring = Keyring(bench.services.api_keys)
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    for _ in range(3):
+        principal = await authenticate(headers, keyring)
+    assert (principal.org, principal.plan) == ("org_a", "pro")
+    with pytest.raises(PlatformError, match="invalid_api_key"):
+        await authenticate([(b"authorization", b"Bearer sk_live_nobody_12345")], keyring)
+    assert scripts == ["read_credential"] * 2
+
+
+async def test_an_organization_without_a_record_has_the_smallest_plan(bench: Bench) -> None:
+    key, record = new_key("org_a", "test", Scope, created=1)
+    await bench.services.api_keys.add(record)
+    headers = [(b"authorization", f"Bearer {key}".encode())]
+    assert (await authenticate(headers, bench.services.keys)).plan == "free"

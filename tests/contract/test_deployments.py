@@ -112,7 +112,6 @@ async def test_a_missing_field_is_400_and_named(bench: Bench, field: str) -> Non
     [
         "s3://bucket/model.onnx",
         "gs://bucket/model.onnx",
-        "fyre://files/file_1",
         "ftp://a.example/model.onnx",
         "file:///etc/model.onnx",
         "http://169.254.169.254/model.onnx",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,13 +17,14 @@ import numpy as np
 from fastapi import FastAPI
 
 from fyretoolkit.api.app import create_app
-from fyretoolkit.api.auth import DEMO_KEY_ID, new_key
 from fyretoolkit.api.services import Services, open_services
+from fyretoolkit.control.demo import add_demo_key
+from fyretoolkit.core.api_keys import new_key
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
 from fyretoolkit.core.models import Model
-from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, ApiKey, Scope
+from fyretoolkit.core.organizations import PUBLIC_ORG, Organization, Scope
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.package import PackageFiles, files_in
 from fyretoolkit.models.runner import ModelRunner
@@ -31,7 +32,7 @@ from fyretoolkit.models.session import open_session
 from fyretoolkit.models.spec import ModelSpec, resolve
 from fyretoolkit.serving.replica import ReplicaAnswer
 from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT, Settings
-from fyretoolkit.store.api_keys import ApiKeyStore, key_digest
+from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
 
 DEMO_MODELS = PROJECT_ROOT / "configs" / "demo_models"
@@ -80,11 +81,17 @@ class Bench:
     http: httpx.AsyncClient
     control: dict[str, str]
 
-    async def add_key(self, org: str, *scopes: Scope) -> str:
-        """A new key of an organization; every scope unless some are named."""
-        key, record = new_key(org, "test", frozenset(scopes or Scope), created=1)
-        await ApiKeyStore(self.services.store).add(record)
+    async def add_key(self, org: str, *scopes: Scope, plan: str = "unlimited") -> str:
+        """A new key of an organization, made with it if it is new; every scope unless some are named."""
+        key, record = new_key(org, "test", scopes or Scope, created=1)
+        organization = Organization(org, org, plan, created=1, order=new_id("org"))
+        await self.services.api_keys.add(record, organization=organization)
         return key
+
+    async def is_watching(self) -> bool:
+        """Whether routing table and keyring hear of changes."""
+        ((_, listeners),) = await self.services.store.redis.pubsub_numsub(keys.CHANGES_CHANNEL)
+        return int(listeners) >= 2
 
     async def add_model(self, name: str, *, org: str = PUBLIC_ORG, folder: Path | None = None) -> Model:
         """Register a package; a demo model unless `folder` is another."""
@@ -155,9 +162,18 @@ class Bench:
 
 
 PERMANENT = re.compile(
-    r"fyre:(key:.*|controller:epoch|routes:version|deployments|jobs:open|outbox|assignment:.*"
-    r"|org:[^:]+:(keys|models|deployments|jobs|model:[^:]+|deployment:[^:]+(:events)?|job:[^:]+(:shards)?))"
+    r"fyre:(key:.*|controller:epoch|routes:version|deployments|jobs:(open|queued|unassembled)|downloads:secret|files"
+    r"|outbox|models:preparing|organizations|organization:[^:]+|operators|assignment:.*"
+    r"|org:[^:]+:(keys|admins|models(:[a-z]+)?|deployments|jobs|files|model:[^:]+"
+    r"|deployment:[^:]+(:events)?|job:[^:]+(:shards)?))"
 )
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+    """Look again and again; fails when it does not come true."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():  # noqa: ASYNC110 - what is waited for is in another task or process
+            await asyncio.sleep(0.01)
 
 
 async def keys_without_expiry(store: Store) -> list[str]:
@@ -176,8 +192,7 @@ async def open_bench(settings: Settings) -> AsyncIterator[Bench]:
         return dict(control)
 
     services = open_services(settings, call, state)
-    demo = ApiKey(DEMO_KEY_ID, DEMO_ORG, key_digest(DEMO_KEY), tuple(Scope), "demo", 1)
-    await ApiKeyStore(services.store).add(demo)
+    await add_demo_key(services.store)
     app = create_app(services)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (

@@ -54,14 +54,24 @@ class RunningPlatform:
     environ: dict[str, str]
 
     @classmethod
-    def in_folder(cls, folder: Path, overrides: dict[str, Any]) -> RunningPlatform:
-        """A copy that is not started yet; `overrides` change sections of the configuration."""
+    def in_folder(
+        cls, folder: Path, overrides: dict[str, Any], plans: dict[str, Any] | None = None
+    ) -> RunningPlatform:
+        """A copy that is not started yet; `overrides` change sections of the configuration, `plans` are added.
+
+        Reads and writes of the demo key have no limit that a test would meet, so that tests may poll.
+        """
         config = yaml.safe_load((PROJECT_ROOT / "configs" / "platform.yaml").read_text("utf-8"))
         for section, values in overrides.items():
             config[section] = {**config[section], **values}
         path = folder / "platform.yaml"
         path.write_text(yaml.safe_dump(config), "utf-8")
-        return cls(folder / "home", free_port(), {**os.environ, "FYRE_CONFIG": str(path)})
+        known = yaml.safe_load((PROJECT_ROOT / "configs" / "plans.yaml").read_text("utf-8"))
+        known["development"] |= {"read": 1_000_000, "write": 1_000_000}
+        plans_path = folder / "plans.yaml"
+        plans_path.write_text(yaml.safe_dump({**known, **(plans or {})}), "utf-8")
+        environ = {**os.environ, "FYRE_CONFIG": str(path), "FYRE_PLANS": str(plans_path)}
+        return cls(folder / "home", free_port(), environ)
 
     def launch(self, *arguments: str) -> str:
         """Run `fyre up` or `fyre down` for this copy; what it printed."""
@@ -72,9 +82,9 @@ class RunningPlatform:
         assert done.returncode == 0, done.stdout + done.stderr + self.logs()
         return done.stdout
 
-    def up(self) -> str:
+    def up(self, *arguments: str) -> str:
         """Start it and wait until it is ready."""
-        return self.launch("up", "--detach", f"--port={self.port}")
+        return self.launch("up", "--detach", f"--port={self.port}", *arguments)
 
     def down(self, *arguments: str) -> str:
         """Stop it."""

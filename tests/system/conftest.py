@@ -1,4 +1,4 @@
-"""One platform for the whole session: Redis, Ray, Serve, controller, ingress and the demo models."""
+"""What the tests of the running platform share beside the platform itself (`tests/conftest.py`)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,6 @@ from fyretoolkit.settings import PROJECT_ROOT
 from tests.support.platform import RunningPlatform
 
 GOLDEN = PROJECT_ROOT / "tests" / "golden"
-SMALL_SHARDS = {"batch": {"shard_target_bytes": 65_536}}
-
-
-@pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """The running copy. Batch inputs are cut small, so that a short job has many shards."""
-    copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), SMALL_SHARDS)
-    try:
-        copy.up()
-        yield copy
-    finally:
-        copy.down()
-    assert copy.processes() == []
 
 
 @pytest.fixture
@@ -33,6 +20,23 @@ def client(platform: RunningPlatform) -> Iterator[httpx.Client]:
     """A client with the demo key."""
     with platform.client() as client:
         yield client
+
+
+TWO_INGRESSES = {"ingress": {"replicas": 2}, "limits": {"rate_window_s": 6}}
+SMALL_PLAN = {"read": 60, "write": 60, "inference": 300}
+
+
+@pytest.fixture(scope="session")
+def two_ingress_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform with two ingress replicas, a short rate window, the plan `small` and no models."""
+    folder = tmp_path_factory.mktemp("two_ingresses")
+    copy = RunningPlatform.in_folder(folder, TWO_INGRESSES, {"small": SMALL_PLAN})
+    try:
+        copy.up("--no-demo")
+        yield copy
+    finally:
+        copy.down()
+    assert copy.processes() == []
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -71,3 +72,51 @@ def test_a_missing_artifact_fails_with_its_code(client: httpx.Client, tmp_path: 
     """Nothing at the URI."""
     failed = deployed(client, {"model_uri": (tmp_path / "no.onnx").as_uri(), "region": "us-east-1"})
     assert (failed["status"], failed["error"]["code"]) == ("failed", "artifact_not_found")
+
+
+def replica_pids(platform: RunningPlatform, name: str) -> set[int]:
+    """The processes of a deployment's replicas."""
+    return {each.pid for each in platform.processes() if name in " ".join(each.cmdline())}
+
+
+def test_replicas_come_and_go_without_a_restart(
+    client: httpx.Client, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """1 → 2 → by load → 1: who stays keeps its process, no prediction fails, and it is ready throughout."""
+    path = tmp_path / "scaled.onnx"
+    path.write_bytes(lookup())
+    name = deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1"})["id"]
+    (first,) = replica_pids(platform, name)
+
+    def changed(body: dict[str, Any], ready: int) -> set[int]:
+        desired = client.patch(f"/deployments/{name}", json=body).json()["replicas"]["desired"]
+        assert desired == ready
+
+        def is_there() -> bool:
+            answer = client.post("/predict/scaled", json={"inputs": [3]})
+            assert (answer.status_code, answer.json().get("results")) == (200, [{"value": 30.0}])
+            shown: dict[str, Any] = client.get(f"/deployments/{name}").json()
+            assert shown["status"] == "ready"
+            return shown["replicas"]["ready"] == ready and len(replica_pids(platform, name)) == ready
+
+        until(is_there, timeout_s=60, what=f"{ready} replicas after {body}")
+        return replica_pids(platform, name)
+
+    two = changed({"replicas": 2}, 2)
+    assert first in two
+    assert changed({"autoscaling": {"min_replicas": 2, "max_replicas": 3}}, 2) == two
+    assert changed({"autoscaling": None, "replicas": 1}, 1) < two
+    stages = [event["stage"] for event in client.get(f"/deployments/{name}").json()["events"]]
+    assert stages[-4:] == ["ready", "changed", "changed", "changed"]
+    client.delete(f"/deployments/{name}")
+
+
+def test_what_finds_no_room_fails_when_its_wait_is_over(client: httpx.Client, tmp_path: Path) -> None:
+    """More GPUs than any test machine has: failed for want of capacity, in its caller's time."""
+    path = tmp_path / "roomy.onnx"
+    path.write_bytes(lookup())
+    body = {"model_uri": path.as_uri(), "region": "us-east-1", "num_gpus": 64, "max_wait_s": 1}
+    failed = deployed(client, body)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "no_capacity")
+    assert "within 1 s" in failed["error"]["message"]
+    assert still_answers(client)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.platform import RunningPlatform, finished, lines, submit, until
+from tests.support.sentences import sentence
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +40,7 @@ def committed_shards(platform: RunningPlatform, job_id: str) -> list[int]:
     return [event["shard"] for event in job_log(platform, job_id) if event["event"] == "shard_committed"]
 
 
+@sentence("jobs-6")
 def test_kills_change_no_byte(client: httpx.Client, platform: RunningPlatform, long_input: Path) -> None:
     """Runner and controller killed mid-job: the output of an undisturbed run, and no committed shard runs again."""
     undisturbed = finished(client, submit(client, "sentiment-v1", long_input.as_uri()))

@@ -13,11 +13,12 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from fyretoolkit.api import docs
+from fyretoolkit.api.document import describe
 from fyretoolkit.api.edge import Edge, exchange_of
-from fyretoolkit.api.openapi import describe
 from fyretoolkit.api.predict import PredictEndpoint
 from fyretoolkit.api.responses import error_headers, framework_error
-from fyretoolkit.api.routes import deployments, health, jobs, models
+from fyretoolkit.api.routes import api_keys, deployments, files, health, jobs, metrics, models, organizations
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import invalid_request, render_error
@@ -28,7 +29,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def create_app(services: Services) -> FastAPI:
-    """The whole API. Its lifespan keeps the routing table fresh and ends the connection to Redis."""
+    """The whole API. Its lifespan keeps routes, keys and leases fresh and ends the connection to Redis."""
     app = FastAPI(
         title="FyreToolkit",
         version=API_VERSION,
@@ -37,12 +38,15 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=_lifespan,
     )
     app.state.services = services
-    for part in (models, deployments, jobs, health):
+    for part in (models, deployments, jobs, files, api_keys, organizations, health, metrics):
         app.include_router(part.router)
         app.include_router(_heads_of(part.router))
+    app.include_router(docs.router)
+    app.include_router(_heads_of(docs.router))
     app.router.routes.append(Route("/predict/{model_id}", PredictEndpoint(services), methods=["POST"]))
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_invalid_query)
@@ -63,11 +67,18 @@ def _heads_of(router: APIRouter) -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    watching = asyncio.create_task(services.routes.watch())
+    watching = [
+        asyncio.create_task(services.routes.watch()),
+        asyncio.create_task(services.keys.watch(services.store)),
+        asyncio.create_task(services.recorder.keep_flushing()),
+        asyncio.create_task(services.limits.leases.run()),
+    ]
     try:
         yield
     finally:
-        await _end(watching)
+        await asyncio.gather(*map(_end, watching))
+        await services.recorder.close()
+        await services.limits.leases.close()
         await services.store.close()
 
 

@@ -9,9 +9,10 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 from starlette.types import Scope as AsgiScope
 
-from fyretoolkit.api.auth import Keyring, authenticate, require
+from fyretoolkit.api.auth import authenticate, require
 from fyretoolkit.api.edge import exchange_of
-from fyretoolkit.api.requests import check_json, read_body
+from fyretoolkit.api.limits import category_of
+from fyretoolkit.api.requests import check_json, has_body, read_body
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.organizations import Principal, Scope
 from fyretoolkit.schemas.errors import parse_request
@@ -19,14 +20,16 @@ from fyretoolkit.schemas.errors import parse_request
 M = TypeVar("M", bound=BaseModel)
 
 
-async def admit(scope: AsgiScope, keyring: Keyring, needed: Scope) -> Principal:
-    """The principal of a request, if it may do what it asks for.
+async def admit(scope: AsgiScope, services: Services, needed: Scope) -> Principal:
+    """The principal of a request, if it may do what it asks for. The request is counted as soon as its key is known.
 
     Raises:
-        PlatformError: `invalid_api_key`, `insufficient_scope`, `unavailable`.
+        PlatformError: `invalid_api_key`, `rate_limit_exceeded`, `insufficient_scope`, `unavailable`.
     """
-    principal = await authenticate(scope["headers"], keyring)
-    exchange_of(scope).principal = principal
+    principal = await authenticate(scope["headers"], services.keys)
+    exchange = exchange_of(scope)
+    exchange.principal = principal
+    await services.limits.count(principal, category_of(scope, needed), exchange.headers)
     require(principal, needed)
     return principal
 
@@ -40,16 +43,21 @@ async def services_of(request: Request) -> Services:
 def _admitting(needed: Scope) -> Callable[[Request], Awaitable[Principal]]:
     async def admitted(request: Request) -> Principal:
         services = await services_of(request)
-        return await admit(request.scope, services.keys, needed)
+        return await admit(request.scope, services, needed)
 
     return admitted
 
 
-def json_body(request_type: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that reads a JSON body as `request_type`, by the same functions as the predict path."""
+def json_body(request_type: type[M], *, is_optional: bool = False) -> Callable[[Request], Awaitable[M]]:
+    """A dependency that reads a JSON body as `request_type`, by the same functions as the predict path.
+
+    `is_optional`: a request without a body is one with an empty object.
+    """
 
     async def body(request: Request) -> M:
         services = await services_of(request)
+        if is_optional and not has_body(request.scope["headers"]):
+            return request_type()
         check_json(request.scope["headers"])
         content = await read_body(request.scope, request.receive, services.settings.limits.max_body_bytes)
         return parse_request(content, request_type)
@@ -57,6 +65,10 @@ def json_body(request_type: type[M]) -> Callable[[Request], Awaitable[M]]:
     return body
 
 
+admit_reader = _admitting(Scope.READ)
+
 Parts = Annotated[Services, Depends(services_of)]
-Reader = Annotated[Principal, Depends(_admitting(Scope.READ))]
+Reader = Annotated[Principal, Depends(admit_reader)]
 Writer = Annotated[Principal, Depends(_admitting(Scope.WRITE))]
+Admin = Annotated[Principal, Depends(_admitting(Scope.ADMIN))]
+Operator = Annotated[Principal, Depends(_admitting(Scope.OPERATOR))]

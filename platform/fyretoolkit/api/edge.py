@@ -126,9 +126,9 @@ class _Answer:
             await self._replace(status, [pair for pair in headers if pair[0] in _KEPT_HEADERS])
             return
         self._exchange.status = status
-        kept = [pair for pair in headers if pair[0] != b"x-request-id"]
-        kept.append((b"x-request-id", self._exchange.request_id.encode()))
-        await self._send({**message, "headers": [*kept, *self._exchange.headers]})
+        own = [(b"x-request-id", self._exchange.request_id.encode()), *self._exchange.headers]
+        names = {name for name, _ in own}  # an inner edge has added them already
+        await self._send({**message, "headers": [*(pair for pair in headers if pair[0] not in names), *own]})
 
     async def _replace(self, status: int, headers: RawHeaders) -> None:
         """A framework's own answer, said in our words; what follows of it is dropped."""

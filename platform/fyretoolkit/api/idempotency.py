@@ -50,7 +50,26 @@ def claim_of(request: Request, principal: Principal, body: BaseModel) -> Claim |
         return None
     content = body.model_dump(mode="json", exclude={"idempotency_key"}, exclude_unset=True)
     fingerprint = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return Claim(principal.org, f"{request.method} {request.url.path}", key, fingerprint)
+    return Claim(principal.org, _operation(request), key, fingerprint)
+
+
+def claim_over(request: Request, principal: Principal, fingerprint: str) -> Claim | None:
+    """The same for a request whose body is not JSON: its key is in the header, `fingerprint` is of what it sent.
+
+    Raises:
+        PlatformError: `invalid_request`, the key is malformed.
+    """
+    key = header_key(request)
+    return Claim(principal.org, _operation(request), key, fingerprint) if key is not None else None
+
+
+def header_key(request: Request) -> str | None:
+    """The key in the header, None if there is none.
+
+    Raises:
+        PlatformError: `invalid_request`, it is malformed.
+    """
+    return _chosen_key(request, None)
 
 
 async def find_replay(store: Store, claim: Claim | None) -> str | None:
@@ -86,6 +105,10 @@ def replayed(answer: str, *, status: int, collection: str) -> Response:
 def _response(answer: str, status: int, collection: str) -> Response:
     location = f"{collection}/{orjson.loads(answer)['id']}"
     return Response(answer, status, {"Location": location}, media_type="application/json")
+
+
+def _operation(request: Request) -> str:
+    return f"{request.method} {request.url.path}"
 
 
 def _chosen_key(request: Request, in_body: str | None) -> str | None:

@@ -11,6 +11,7 @@ from fyretoolkit.api.responses import send_error, send_json
 from fyretoolkit.api.services import Services
 from fyretoolkit.core import organizations
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.metrics import REJECTED
 
 PATH = "/predict/"
 
@@ -30,11 +31,21 @@ class PredictEndpoint:
             request = exchange_of(scope).request_id
             await send_error(send, PlatformError("method_not_allowed"), request, [(b"allow", b"POST")])
             return
-        principal = await admit(scope, self._services.keys, organizations.Scope.PREDICT)
+        model_id = scope["path"].rpartition(PATH)[2]
+        try:
+            principal = await admit(scope, self._services, organizations.Scope.PREDICT)
+        except PlatformError as error:
+            self._count_refusal(scope, model_id, error)
+            raise
         check_json(scope["headers"])
         body = await read_body(scope, receive, self._services.settings.limits.max_body_bytes)
-        model_id = scope["path"].rpartition(PATH)[2]
         answer = await self._services.predictor.predict(
             principal, model_id, body, exchange_of(scope).request_id
         )
         await send_json(send, 200, answer)
+
+    def _count_refusal(self, scope: Scope, model_id: str, error: PlatformError) -> None:
+        """A caller over its rate limit shows in the metrics of the deployment that it asked for."""
+        principal = exchange_of(scope).principal
+        if principal is not None and error.code in REJECTED:
+            self._services.predictor.count_refusal(principal.org, model_id, error)

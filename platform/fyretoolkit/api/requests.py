@@ -57,6 +57,12 @@ def base_url(scope: Scope) -> str:
     return f"{scope.get('scheme', 'http')}://{hosts[0].decode('ascii')}"
 
 
+def has_body(headers: Headers) -> bool:
+    """Whether the request comes with a body, an empty one aside (RFC 9112, 6.3)."""
+    lengths = header_values(headers, b"content-length")
+    return lengths not in ([], [b"0"]) or bool(header_values(headers, b"transfer-encoding"))
+
+
 def check_json(headers: Headers) -> None:
     """Refuses a body that is not declared as plain JSON.
 

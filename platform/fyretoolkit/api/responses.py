@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
+from fyretoolkit.api.ranges import is_byte_range
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import render_error
 
@@ -32,34 +32,14 @@ CODES_BY_STATUS = {
 """What a bare status of the framework means in our catalogue; any other one is `internal_error`."""
 
 
-_BYTE_RANGE = re.compile(rb"([0-9]{0,18})-([0-9]{0,18})")
-
-
 class Download(FileResponse):
     """A file, whole or in part. A Range header that is no range of bytes is ignored (RFC 9110, 14.2), not refused."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ranges = [value for name, value in scope["headers"] if name == b"range"]
-        if len(ranges) != 1 or not _is_byte_range(ranges[0]):
+        if len(ranges) != 1 or not is_byte_range(ranges[0]):
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
         await super().__call__(scope, receive, send)
-
-
-def _is_byte_range(value: bytes) -> bool:
-    """Whether every range of the header is valid (RFC 9110, 14.1.1); it may still lie beyond the end of the file.
-
-    Split by hand: one regular expression for the list would try every way to share out its spaces.
-    """
-    unit, _, listed = value.partition(b"=")
-    ranges = [each.strip(b" \t") for each in listed.split(b",")]
-    found = [_BYTE_RANGE.fullmatch(each) for each in ranges if each]
-    return unit.lower() == b"bytes" and bool(found) and all(map(_is_ordered, found))
-
-
-def _is_ordered(bounds: re.Match[bytes] | None) -> bool:
-    if bounds is None or not (bounds[1] or bounds[2]):
-        return False
-    return not (bounds[1] and bounds[2]) or int(bounds[1]) <= int(bounds[2])
 
 
 def framework_error(status: int) -> PlatformError:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fyretoolkit.api.auth import DEMO_KEY_ID, Keyring
+from fyretoolkit.api.auth import Keyring
+from fyretoolkit.api.limits import RateLimiter
+from fyretoolkit.core.api_keys import DEMO_KEY_ID
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.serving.codecs import CodecCache
 from fyretoolkit.serving.predict import Predictor
+from fyretoolkit.serving.recording import Recorder
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import RoutingTable
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.downloads import DownloadSecret
+from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.jobs import JobStore
+from fyretoolkit.store.limits import LimitStore
+from fyretoolkit.store.metrics import MetricsStore
 from fyretoolkit.store.models import ModelStore
+from fyretoolkit.store.organizations import OrganizationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +34,18 @@ class Services:
     settings: Settings
     store: Store
     keys: Keyring
+    limits: RateLimiter
+    api_keys: ApiKeyStore
+    organizations: OrganizationStore
     models: ModelStore
     deployments: DeploymentStore
     jobs: JobStore
+    downloads: DownloadSecret
+    files: FileStore
     routes: RoutingTable
     predictor: Predictor
+    metrics: MetricsStore
+    recorder: Recorder
     is_control_ready: Callable[[], Awaitable[dict[str, str]]]
     """For /readyz: the parts behind Redis by name (`serve`, `controller`), `ok` or what is wrong."""
 
@@ -43,16 +58,27 @@ def open_services(
     deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
     models = ModelStore(store)
     codecs = CodecCache(ArtifactStore(settings.artifacts_dir))
+    metrics = MetricsStore(store)
+    recorder = Recorder(metrics)
     routes = RoutingTable(store, deployments, models, codecs, on_renewed=call.forget)
+    api_keys = ApiKeyStore(store)
+    window_s = settings.limits.rate_window_s
     refused = frozenset[str]() if settings.is_development else frozenset((DEMO_KEY_ID,))
     return Services(
         settings=settings,
         store=store,
-        keys=Keyring(ApiKeyStore(store), refused=refused),
+        keys=Keyring(api_keys, refused=refused),
+        limits=RateLimiter(LimitStore(store, window_s), settings.plans, window_s),
+        api_keys=api_keys,
+        organizations=OrganizationStore(store),
         models=models,
         deployments=deployments,
         jobs=JobStore(store, settings.batch.job_ttl_s),
+        downloads=DownloadSecret(store),
+        files=FileStore(store),
         routes=routes,
-        predictor=Predictor(routes, call, settings.limits, regions=settings.regions),
+        predictor=Predictor(routes, call, settings.limits, regions=settings.regions, recorder=recorder),
+        metrics=metrics,
+        recorder=recorder,
         is_control_ready=is_control_ready,
     )

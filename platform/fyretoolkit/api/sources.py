@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from urllib.parse import unquote
 
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.ids import is_slug, slugify
+from fyretoolkit.core.files import PREFIX, URI_PREFIX, StoredFile, file_id_of
+from fyretoolkit.core.ids import is_id, is_slug, slugify
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
 from fyretoolkit.egress.urls import ParsedUrl, Purpose, check_url, policy_from
@@ -33,6 +32,8 @@ class Source:
     is_id_chosen: bool
     artifact: str | None = None
     spec: Mapping[str, object] | None = None
+    is_id_final: bool = True
+    """Whether the package's manifest may not name the model any more."""
 
 
 def check_address(settings: Settings, field: str, url: str, purpose: Purpose = Purpose.SOURCE) -> ParsedUrl:
@@ -47,38 +48,78 @@ def check_address(settings: Settings, field: str, url: str, purpose: Purpose = P
         raise about_field(field, error) from error
 
 
-async def resolve_source(services: Services, org: str, uri: str, model_id: str | None) -> Source:
-    """The model that `uri` names or will register.
+async def check_source(services: Services, org: str, field: str, url: str) -> str:
+    """The file name of what is to be read at a URL, if the platform may read it; empty if the URL has none.
 
     Raises:
-        PlatformError: `url_not_allowed`, `model_not_found`, `model_not_ready`, `model_conflict`, `invalid_request`.
+        PlatformError: `url_not_allowed`, `file_not_found` (an upload that this organization does not have), naming
+            the field.
+    """
+    file_id = file_id_of(url)
+    if file_id is None:
+        return check_address(services.settings, field, url).file_name
+    file = await _upload(services, org, file_id)
+    if file is None:
+        raise about_field(field, PlatformError("file_not_found"))
+    return file.filename
+
+
+async def resolve_source(services: Services, org: str, uri: str, model_id: str | None) -> Source:
+    """The model that `uri` names, or that deploying it will register.
+
+    Raises:
+        PlatformError: `url_not_allowed`, `file_not_found`, `model_not_found`, `model_not_ready`, `model_conflict`,
+            `invalid_request`.
     """
     for prefix in _REGISTERED:
         if uri.startswith(prefix):
             return await _registered(services, org, uri.removeprefix(prefix), model_id)
-    if uri.lower().startswith(_LATER):
+    source = await content_source(services, org, uri, model_id)
+    existing = await services.models.get(org, source.model_id) if source.is_id_final else None
+    if existing is not None and await _is_other_content(services, org, existing.source_uri, source.uri):
+        raise PlatformError(
+            "model_conflict",
+            f"The model id {existing.id} is in use by other content. Choose another model_id, "
+            f"or deploy the existing model with models://{existing.id}.",
+        )
+    if existing is not None:
+        require_artifact(existing)
+    return source
+
+
+async def content_source(
+    services: Services, org: str, uri: str, model_id: str | None, *, id_field: str = "model_id"
+) -> Source:
+    """The content behind `uri`, which is no registered model, and the id it suggests if `model_id` is None.
+
+    Raises:
+        PlatformError: `url_not_allowed`, `file_not_found`; `invalid_request`, naming `id_field`, when no id can be
+            made.
+    """
+    if uri.startswith(_REGISTERED):
+        raise about_field(
+            "model_uri",
+            PlatformError(
+                "url_not_allowed",
+                "This names a registered model. Name where its content lies: https://, file://.",
+            ),
+        )
+    if uri.lower().startswith(_LATER) and file_id_of(uri) is None:
         scheme = uri.partition("://")[0].lower()
         raise about_field(
             "model_uri",
             PlatformError(
                 "url_not_allowed",
-                f"{scheme}:// is not supported yet for this. Use https://, file:// or models://<id>.",
+                f"{scheme}:// is not supported yet for this. Use https://, {URI_PREFIX}<id> or models://<id>.",
             ),
         )
-    file_name = _file_name(check_address(services.settings, "model_uri", uri))
+    file_name = await check_source(services, org, "model_uri", uri)
     name = model_id or slugify(_stem(file_name))
     if not name:
-        raise invalid_field("model_id", "The URI has no file name to take an id from. Name the model here.")
-    existing = await services.models.get(org, name)
+        raise invalid_field(id_field, "The URI has no file name to take an id from. Name the model here.")
     # Of anything but a bare model, the package's manifest may name it.
     is_final = model_id is not None or file_name.lower().endswith(".onnx")
-    if existing is not None and existing.source_uri != uri and is_final:
-        raise PlatformError(
-            "model_conflict",
-            f"The model id {name} is in use by other content. Choose another model_id, "
-            f"or deploy the existing model with models://{name}.",
-        )
-    return Source(name, uri, is_id_chosen=model_id is not None)
+    return Source(name, uri, is_id_chosen=model_id is not None, is_id_final=is_final)
 
 
 async def _registered(services: Services, org: str, name: str, model_id: str | None) -> Source:
@@ -98,17 +139,30 @@ def require_artifact(model: Model) -> tuple[str, Mapping[str, object]]:
         PlatformError: `model_not_ready`, with its status.
     """
     if model.status is not ModelStatus.READY or model.artifact is None or model.spec is None:
-        raise PlatformError(
-            "model_not_ready",
-            f"Model {model.id} is {model.status}, not ready. Use a model whose status is ready.",
-            details={"status": model.status},
-        )
+        raise not_ready(model.id, model.status)
     return model.artifact, model.spec
 
 
-def _file_name(url: ParsedUrl) -> str:
-    name = PurePosixPath(url.path).name
-    return name if url.scheme == "file" else unquote(name)  # a file's path is decoded already
+def not_ready(model_id: str, status: str) -> PlatformError:
+    """The 409 that names the model's status."""
+    return PlatformError(
+        "model_not_ready",
+        f"Model {model_id} is {status}, not ready. Use a model whose status is ready.",
+        details={"status": status},
+    )
+
+
+async def _is_other_content(services: Services, org: str, known: str | None, uri: str) -> bool:
+    """Whether two URIs certainly name different content. An upload that is gone tells nothing."""
+    known_id, file_id = file_id_of(known or ""), file_id_of(uri)
+    if known == uri or known_id is None or file_id is None:
+        return known != uri
+    first, second = await _upload(services, org, known_id), await _upload(services, org, file_id)
+    return first is not None and second is not None and first.sha256 != second.sha256
+
+
+async def _upload(services: Services, org: str, file_id: str) -> StoredFile | None:
+    return await services.files.get(org, file_id) if is_id(file_id, PREFIX) else None
 
 
 def _stem(name: str) -> str:

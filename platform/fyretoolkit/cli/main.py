@@ -1,6 +1,6 @@
 """The `fyre` command: one file a resource; this one assembles them.
 
-`up` and `down` run the launcher as a program: the CLI imports nothing of the platform, so that it can be
+`up`, `down` and `keys bootstrap` run the launcher as a program: the CLI imports nothing of the platform, so that it can be
 installed without it.
 """
 
@@ -11,14 +11,19 @@ from typing import Annotated
 
 import typer
 
-from fyretoolkit.cli import platform
+from fyretoolkit.cli import keys, platform
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="FyreToolkit: models behind one HTTP API, on Ray."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # a key may be among them
+    help="FyreToolkit: models behind one HTTP API, on Ray.",
 )
 app.command()(platform.up)
 app.command()(platform.down)
 app.command()(platform.status)
+keys.app.command("bootstrap")(platform.bootstrap_key)
+app.add_typer(keys.app, name="keys")
 
 
 def _print_version(is_asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""`fyre up`, `fyre down`, `fyre status`: the platform of this machine."""
+"""`fyre up`, `fyre down`, `fyre status`, `fyre keys bootstrap`: the platform of this machine."""
 
 from __future__ import annotations
 
@@ -29,10 +29,43 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the HTTP API.", envvar="FYRE_PORT")] = 8000,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready.")] = False,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Do not register the demo models.")] = False,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="development (demo key, demo models, local files) or production.", envvar="FYRE_MODE"
+        ),
+    ] = "development",
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on besides 127.0.0.1; one that other machines reach needs --mode production "
+            "and --tls-terminated.",
+            envvar="FYRE_HOST",
+        ),
+    ] = None,
+    tls_terminated: Annotated[
+        bool, typer.Option("--tls-terminated", help="A TLS proxy stands in front (FYRE_TLS_TERMINATED=1).")
+    ] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where callers reach it, for links in answers: https://api.example.com.",
+            envvar="FYRE_PUBLIC_URL",
+        ),
+    ] = None,
 ) -> None:
-    """Start the platform on this machine and wait until it is ready."""
-    flags = [*(["--detach"] if detach else []), *(["--no-demo"] if no_demo else [])]
-    _launch("up", f"--home={_home(home)}", f"--port={port}", *flags)
+    """Start the platform on this machine and wait until it is ready.
+
+    In production mode the first start prints the first API key, once.
+    """
+    flags = {"--detach": detach, "--no-demo": no_demo, "--tls-terminated": tls_terminated}
+    values = {"--port": port, "--mode": mode, "--host": host, "--public-url": public_url}
+    _launch(
+        "up",
+        f"--home={_home(home)}",
+        *(f"{name}={value}" for name, value in values.items() if value is not None),
+        *(name for name, is_given in flags.items() if is_given),
+    )
 
 
 def down(
@@ -43,6 +76,14 @@ def down(
 ) -> None:
     """Stop the platform; its state is kept."""
     _launch("down", f"--home={_home(home)}", *(["--purge"] if purge else []))
+
+
+def bootstrap_key(home: HomeOption = None) -> None:
+    """Make one more operator key for the platform that runs on this machine and print it.
+
+    For who owns its home, when the first key is lost. It carries every scope; shown this once.
+    """
+    _launch("admin-key", f"--home={_home(home)}")
 
 
 def status(
@@ -101,6 +142,8 @@ def read_status(home: Path) -> dict[str, Any]:
         "home": str(home),
         "status": state["status"] if is_running else "stopped",
         "url": url,
+        "public_url": (state.get("public_url") or None) if is_running else None,
+        "host": state.get("host") if is_running else None,
         "is_ready": checks is not None and checks["status_code"] == 200,
         "readyz": checks,
         "uptime_s": round(time.time() - state["ready_at"]) if is_running and state.get("ready_at") else None,

@@ -20,7 +20,7 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from fyretoolkit.control.demo import add_demo_key, add_demo_models
+from fyretoolkit.control.demo import add_demo_key, add_demo_models, withdraw_demo_models
 from fyretoolkit.control.serve_driver import QUIET
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.organizations import PUBLIC_ORG
@@ -61,7 +61,7 @@ async def _bring_up(config: Settings) -> None:
         with _step("ingress", "the HTTP API"):
             await asyncio.to_thread(_start_ingress, config)
             await _until_ready(config)
-        with _step("models", "the demo models"):
+        with _step("models", "the demo models" if config.is_development else "none, in production mode"):
             await _until_deployed(config, store, await seeding)
     finally:
         await store.close()
@@ -69,6 +69,7 @@ async def _bring_up(config: Settings) -> None:
 
 async def _seed(config: Settings, store: Store) -> list[str]:
     if not config.is_development:
+        await withdraw_demo_models(config, store)
         return []
     await add_demo_key(store)
     if os.environ.get("FYRE_DEMO", "1") != "1":

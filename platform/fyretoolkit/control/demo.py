@@ -6,16 +6,18 @@ import asyncio
 import time
 from pathlib import Path
 
+from fyretoolkit.core.api_keys import DEMO_KEY_ID, ApiKey, key_digest, key_hint
 from fyretoolkit.core.deployments import PREFIX, Deployment
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
 from fyretoolkit.core.models import Model
-from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, ApiKey, Scope
+from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, Organization, Scope
+from fyretoolkit.core.organizations import PREFIX as ORGANIZATION_PREFIX
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.inspection import inspect
 from fyretoolkit.models.package import open_package
 from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT, Settings
-from fyretoolkit.store.api_keys import ApiKeyStore, key_digest
+from fyretoolkit.store.api_keys import ApiKeyStore
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.models import ModelStore
@@ -24,17 +26,19 @@ DEMO_MODELS_DIR = PROJECT_ROOT / "configs" / "demo_models"
 
 
 async def add_demo_key(store: Store) -> None:
-    """The key that the documentation uses. Never called in production mode."""
-    await ApiKeyStore(store).add(
-        ApiKey(
-            id="demo",
-            org=DEMO_ORG,
-            digest=key_digest(DEMO_KEY),
-            scopes=tuple(Scope),
-            name="demo",
-            created=int(time.time()),
-        )
+    """The key that the documentation uses, and its organization. Never called in production mode."""
+    now = int(time.time())
+    key = ApiKey(
+        id=DEMO_KEY_ID,
+        org=DEMO_ORG,
+        digest=key_digest(DEMO_KEY),
+        scopes=tuple(Scope),
+        name="demo",
+        created=now,
+        hint=key_hint(DEMO_KEY),
     )
+    organization = Organization(DEMO_ORG, "demo", "development", now, order=new_id(ORGANIZATION_PREFIX))
+    await ApiKeyStore(store).add(key, organization=organization)
 
 
 async def add_demo_models(settings: Settings, store: Store) -> list[str]:
@@ -54,6 +58,17 @@ async def add_demo_models(settings: Settings, store: Store) -> list[str]:
     return [
         live.get(package.name) or await _deploy(settings, deployments, package.name) for package in packages
     ]
+
+
+async def withdraw_demo_models(settings: Settings, store: Store) -> None:
+    """Take away what development mode left in this home. What organizations deployed of it has its own artifact."""
+    deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
+    for deployment in await deployments.live():
+        if deployment.org == PUBLIC_ORG:
+            await deployments.transition(
+                deployment, DeploymentStatus.DRAINING, message="There are no demo models in production mode."
+            )
+    await ModelStore(store).remove_public()
 
 
 async def _register(settings: Settings, models: ModelStore, package: Path) -> None:

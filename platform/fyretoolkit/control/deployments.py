@@ -7,12 +7,11 @@ is still due.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Coroutine
 from dataclasses import replace
 
 from fyretoolkit.control import serve_driver
+from fyretoolkit.control.errands import Errands
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.core.deployments import (
     Application,
@@ -24,6 +23,7 @@ from fyretoolkit.core.deployments import (
     MarkDeleted,
     Prepare,
     RemoveApplication,
+    Scale,
     Start,
     WarmUp,
     plan,
@@ -32,14 +32,13 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
-from fyretoolkit.store.deployments import Assignment, DeploymentStore, FencedError
+from fyretoolkit.store.deployments import Assignment, DeploymentStore
 
-logger = logging.getLogger(__name__)
-
-_RETRY_S = 1.0
 _DRAIN_S = 2.5
 """How long a deployment stays up after it left the routing table: an ingress that heard nothing looks each second."""
 _WARM_UP_TIMEOUT_S = 30.0
+_PLACE_S = 15.0
+"""How long a replica's process may take to start on a busy machine that has room for it."""
 
 
 class DeploymentReconciler:
@@ -53,14 +52,14 @@ class DeploymentReconciler:
         self._preparer = preparer
         self._epoch = epoch
         self._started_at = time.time()
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._fenced: FencedError | None = None
+        self._errands = Errands()
         self._serve = asyncio.Lock()
         bounds = settings.deployments
         self._bounds = Bounds(
             fetch_s=bounds.fetch_timeout_s + bounds.inspect_timeout_s + 10,
             load_s=bounds.load_timeout_s,
             drain_s=_DRAIN_S,
+            place_s=_PLACE_S,
         )
 
     async def tick(self) -> bool:
@@ -69,8 +68,7 @@ class DeploymentReconciler:
         Raises:
             FencedError: a newer controller has taken over.
         """
-        if self._fenced:
-            raise self._fenced
+        self._errands.check_fence()
         if not await asyncio.to_thread(serve_driver.is_running):
             return True
         # While no controller was there nothing could happen: what it finds has its whole time again.
@@ -84,42 +82,30 @@ class DeploymentReconciler:
         for command in plan(desired, observed, time.time(), bounds=self._bounds):
             self._begin(command)
         unsettled = (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED, DeploymentStatus.DRAINING)
-        return bool(self._under_way) or any(each.status in unsettled for each in desired)
+        return bool(self._errands) or any(each.status in unsettled for each in desired)
 
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
-        running = {application.name: application.running_replicas for application in observed}
+        by_name = {application.name: application for application in observed}
         for deployment in desired:
-            count = running.get(deployment.id, 0)
-            if deployment.status is DeploymentStatus.READY and 0 < count != deployment.ready_replicas:
-                await self._deployments.observe(deployment, epoch=self._epoch, ready_replicas=count)
+            seen = by_name.get(deployment.id)
+            if deployment.status is not DeploymentStatus.READY or seen is None or not seen.running_replicas:
+                continue
+            counts = seen.running_replicas, seen.target_replicas
+            if counts != (deployment.ready_replicas, deployment.target_replicas):
+                await self._deployments.observe(
+                    deployment, epoch=self._epoch, ready_replicas=counts[0], target_replicas=counts[1]
+                )
 
     def _begin(self, command: Command) -> None:
         name = command.name if isinstance(command, RemoveApplication) else command.deployment.id
-        if name in self._under_way:
-            return
-        task = asyncio.get_running_loop().create_task(self._guarded(name, self._handle(command)))
-        self._under_way[name] = task
-
-    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
-        try:
-            await work
-        except FencedError as error:
-            self._fenced = error
-        except PlatformError as error:
-            logger.warning("deployment %s: %s", name, error)
-            await asyncio.sleep(_RETRY_S)
-        except Exception:
-            logger.exception("deployment %s: a command failed; it is planned again", name)
-            await asyncio.sleep(_RETRY_S)
-        finally:
-            del self._under_way[name]
+        self._errands.begin(name, self._handle(command))
 
     async def _handle(self, command: Command) -> None:
         match command:
             case Prepare(deployment):
                 await self._prepare(deployment)
-            case Start(deployment):
-                await self._start(deployment)
+            case Start(deployment) | Scale(deployment):
+                await self._apply(deployment)
             case WarmUp(deployment):
                 await self._warm_up(deployment)
             case Degrade(deployment):
@@ -159,8 +145,10 @@ class DeploymentReconciler:
             num_gpus=num_gpus,
             threads=spec.resources.threads,
         )
+        # Fetching took a while: the caller may have changed the scale since this deployment was read.
+        current = await self._deployments.get(deployment.org, deployment.id) or deployment
         await self._deployments.advance(
-            deployment,
+            current,
             Stage.STARTING,
             epoch=self._epoch,
             message="The artifact is valid; a replica is being started.",
@@ -169,15 +157,15 @@ class DeploymentReconciler:
             artifact=prepared.artifact,
             spec=spec.to_json(),
             num_gpus=num_gpus,
-            autoscaling=deployment.autoscaling or _autoscaling_of(deployment, spec),
+            **_scale_of(current, spec),
         )
 
-    async def _start(self, deployment: Deployment) -> None:
+    async def _apply(self, deployment: Deployment) -> None:
         if deployment.spec is None:
             raise PlatformError("internal_error", f"{deployment.id} was started before it was prepared.")
         spec = ModelSpec.from_json(deployment.spec)
         async with self._serve:
-            await asyncio.to_thread(serve_driver.start, deployment, spec, self._settings)
+            await asyncio.to_thread(serve_driver.apply, deployment, spec, self._settings)
 
     async def _warm_up(self, deployment: Deployment) -> None:
         if deployment.stage is not Stage.WARMING:
@@ -210,11 +198,13 @@ class DeploymentReconciler:
         await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)
 
 
-def _autoscaling_of(deployment: Deployment, spec: ModelSpec) -> dict[str, int] | None:
-    """The bounds that the manifest asks for, unless the caller asked for a number of replicas."""
-    if spec.autoscaling is None or deployment.replicas != 1:
-        return None
+def _scale_of(deployment: Deployment, spec: ModelSpec) -> dict[str, dict[str, int]]:
+    """The bounds that the manifest asks for, unless the caller said how to scale."""
+    if spec.autoscaling is None or deployment.is_scale_chosen:
+        return {}
     return {
-        "min_replicas": spec.autoscaling.min_replicas,
-        "max_replicas": spec.autoscaling.max_replicas,
+        "autoscaling": {
+            "min_replicas": spec.autoscaling.min_replicas,
+            "max_replicas": spec.autoscaling.max_replicas,
+        }
     }

@@ -14,12 +14,16 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from fyretoolkit.control.deployments import DeploymentReconciler
+from fyretoolkit.control.files import FileReconciler
 from fyretoolkit.control.jobs import JobReconciler
+from fyretoolkit.control.models import ModelReconciler
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store, translated
-from fyretoolkit.store.deployments import DeploymentStore, FencedError
+from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.fencing import FencedError
+from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.models import ModelStore
 
@@ -41,7 +45,7 @@ class ControlLoop:
         self._settings = settings
         self._store = Store(settings.redis_url.get_secret_value())
         self._deployments = DeploymentStore(self._store, settings.deployments.deleted_ttl_s)
-        self._wake = {"deployment": asyncio.Event(), "job": asyncio.Event()}
+        self._wake = {kind: asyncio.Event() for kind in ("deployment", "model", "job", "file")}
         self._looked_at: dict[str, float] = {}
 
     def is_stalled(self) -> bool:
@@ -58,7 +62,9 @@ class ControlLoop:
             ExceptionGroup: a newer controller took over, or a loop hangs for good. Only a new process helps.
         """
         epoch = await self._take_over()
-        preparer = Preparer(self._settings, ModelStore(self._store))
+        registry, files = ModelStore(self._store), FileStore(self._store)
+        preparer = Preparer(self._settings, registry, files)
+        models = ModelReconciler(self._settings, registry, preparer, epoch=epoch)
         deployments = DeploymentReconciler(self._settings, self._deployments, preparer, epoch=epoch)
         jobs = JobReconciler(
             self._settings, self._store, JobStore(self._store, self._settings.batch.job_ttl_s)
@@ -67,7 +73,9 @@ class ControlLoop:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._repeat("deployment", deployments.tick))
+            group.create_task(self._repeat("model", models.tick))
             group.create_task(self._repeat("job", jobs.tick))
+            group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
 

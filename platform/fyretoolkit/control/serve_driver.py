@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import LoggingConfig
+from ray.serve.schema import ApplicationDetails, DeploymentDetails, LoggingConfig, ServeInstanceDetails
 
 from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import is_id
@@ -22,6 +22,8 @@ from fyretoolkit.settings import Settings
 
 SERVE_DEPLOYMENT = "ModelServer"
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
+_UP = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
+"""The states of a replica that has loaded its model. One that is told new bounds is UPDATING for a moment."""
 _GRACEFUL_SHUTDOWN_S = 20.0
 _MAX_ONGOING_REQUESTS = 64
 
@@ -42,25 +44,34 @@ def is_running() -> bool:
 
 def observe() -> list[Application]:
     """Every application that belongs to a deployment, those being deleted included."""
-    return [
-        _application(name, overview)
-        for name, overview in serve.status().applications.items()
-        if is_id(name, PREFIX)
-    ]
+    client: Any = _get_global_client()
+    # serve.status() reads the same and leaves out what each application is configured for.
+    details = ServeInstanceDetails(**client.get_serve_details())
+    return [_application(name, found) for name, found in details.applications.items() if is_id(name, PREFIX)]
 
 
-def _application(name: str, overview: Any) -> Application:
-    deployment = overview.deployments.get(SERVE_DEPLOYMENT)
-    running = 0
-    if deployment is not None:
-        running = sum(
-            count
-            for state, count in deployment.replica_states.items()
-            if getattr(state, "value", state) == "RUNNING"
-        )
-    status = getattr(overview.status, "value", overview.status)
-    message = (deployment.message if deployment is not None else "") or overview.message
-    return Application(name, _STATES[status], running, _last_line(message))
+def _application(name: str, details: ApplicationDetails) -> Application:
+    deployment = details.deployments.get(SERVE_DEPLOYMENT)
+    state = _STATES[details.status.value]
+    if deployment is None:
+        return Application(name, state, message=_last_line(details.message), is_placed=False)
+    return Application(
+        name,
+        state,
+        running_replicas=sum(replica.state.value in _UP for replica in deployment.replicas),
+        message=_last_line(deployment.message or details.message),
+        replica_range=_replica_range(deployment),
+        target_replicas=deployment.target_num_replicas,
+        is_placed=any(replica.node_id for replica in deployment.replicas),
+    )
+
+
+def _replica_range(deployment: DeploymentDetails) -> tuple[int, int] | None:
+    config = deployment.deployment_config
+    scaling = config.autoscaling_config  # Serve's own mark, neither None nor a mapping, where nothing was configured
+    if isinstance(scaling, dict):
+        return scaling["min_replicas"], scaling["max_replicas"]
+    return (config.num_replicas, config.num_replicas) if isinstance(config.num_replicas, int) else None
 
 
 def _last_line(message: str) -> str:
@@ -69,8 +80,11 @@ def _last_line(message: str) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def start(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
-    """Start the application of a deployment; returns as soon as Serve has taken it over."""
+def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
+    """Start the application of a deployment, or change in place how many replicas the running one has.
+
+    Returns as soon as Serve has taken it over.
+    """
     from serve_apps.model_server import ModelServer
 
     options: dict[str, Any] = {

@@ -32,10 +32,19 @@ class Deployment:
     updated: int
     stage_at: float
     """When the stage or the status last changed; each stage is bounded from here."""
+    revision: int = 0
+    """Counts the caller's changes: what was decided on an older one is decided again."""
     replicas: int = 1
+    """How many are wanted while `autoscaling` is None."""
     ready_replicas: int = 0
+    target_replicas: int = 0
+    """How many Serve aims at, as last observed: with autoscaling, Serve decides."""
+    is_scale_chosen: bool = False
+    """Whether the caller named `replicas` or `autoscaling`; else the package's own manifest may."""
     traffic: int = 100
     num_gpus: float = 0.0
+    max_wait_s: int | None = None
+    """How long it may wait for capacity; None: as long as it may load."""
     is_model_id_chosen: bool = False
     """Whether the caller named the model; else the package's own manifest may."""
     autoscaling: Mapping[str, int] | None = None
@@ -43,6 +52,19 @@ class Deployment:
     spec: Mapping[str, object] | None = None
     error: Mapping[str, object] | None = None
     schema: int = 1
+
+    @property
+    def replica_range(self) -> tuple[int, int]:
+        """The fewest and the most replicas wanted; equal while their number is fixed."""
+        if self.autoscaling is None:
+            return self.replicas, self.replicas
+        return self.autoscaling["min_replicas"], self.autoscaling["max_replicas"]
+
+    @property
+    def desired_replicas(self) -> int:
+        """How many replicas are wanted now."""
+        fewest, most = self.replica_range
+        return min(max(self.target_replicas, fewest), most)
 
 
 class ApplicationState(StrEnum):
@@ -68,6 +90,12 @@ class Application:
     state: ApplicationState
     running_replicas: int = 0
     message: str = ""
+    replica_range: tuple[int, int] | None = None
+    """The fewest and the most replicas it is configured for; None while Serve does not say."""
+    target_replicas: int = 0
+    """How many of them Serve aims at now."""
+    is_placed: bool = True
+    """Whether some node had room for a replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,8 @@ class Bounds:
     fetch_s: float
     load_s: float
     drain_s: float
+    place_s: float = 0.0
+    """How long a process takes to start where there is room: no time spent waiting for capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +119,13 @@ class Prepare:
 @dataclass(frozen=True, slots=True)
 class Start:
     """Write the assignment and start the Serve application."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Give the running application the number of replicas, or the bounds, that are wanted by now."""
 
     deployment: Deployment
 
@@ -130,7 +167,7 @@ class MarkDeleted:
     deployment: Deployment
 
 
-Command = Prepare | Start | WarmUp | Degrade | Fail | RemoveApplication | MarkDeleted
+Command = Prepare | Start | Scale | WarmUp | Degrade | Fail | RemoveApplication | MarkDeleted
 
 
 def plan(
@@ -163,6 +200,8 @@ def _plan_one(
         case DeploymentStatus.READY:
             if application is None or application.running_replicas == 0:
                 yield Degrade(deployment)
+            else:
+                yield from _plan_scale(deployment, application)
         case DeploymentStatus.DEGRADED:
             yield from _plan_degraded(deployment, application)
         case DeploymentStatus.FAILED:
@@ -188,18 +227,34 @@ def _plan_provisioning(
             yield Prepare(deployment)
     elif application is not None and application.state is ApplicationState.FAILED:
         yield Fail(deployment, "replica_failed", application.message)
-    elif age_s > bounds.load_s:
-        yield Fail(deployment, *_why_not_started(application, bounds))
+    elif age_s > (limit_s := _start_limit_s(deployment, application, bounds)):
+        yield _not_started(deployment, application, limit_s)
     elif application is None:
         yield Start(deployment)
     elif application.running_replicas > 0:
         yield WarmUp(deployment)
+    else:
+        yield from _plan_scale(deployment, application)
 
 
-def _why_not_started(application: Application | None, bounds: Bounds) -> tuple[str, str]:
-    if application is not None and "scheduled" in application.message:
-        return "no_capacity", application.message
-    return "load_timeout", f"No replica was ready after {bounds.load_s:g} s."
+def _start_limit_s(deployment: Deployment, application: Application | None, bounds: Bounds) -> float:
+    """How long the stage may last: waiting for capacity as long as the caller said, then loading."""
+    if deployment.max_wait_s is None or deployment.stage is not Stage.STARTING:
+        return bounds.load_s
+    is_placed = application is not None and application.is_placed
+    return deployment.max_wait_s + (bounds.load_s if is_placed else bounds.place_s)
+
+
+def _not_started(deployment: Deployment, application: Application | None, limit_s: float) -> Fail:
+    if application is None or application.is_placed:
+        return Fail(deployment, "load_timeout", f"No replica was ready after {limit_s:g} s.")
+    message = f"No node had room for a replica within {deployment.max_wait_s or limit_s:g} s."
+    return Fail(deployment, "no_capacity", f"{message} {application.message}".rstrip())
+
+
+def _plan_scale(deployment: Deployment, application: Application) -> Iterator[Command]:
+    if application.replica_range not in (None, deployment.replica_range):
+        yield Scale(deployment)
 
 
 def _plan_degraded(deployment: Deployment, application: Application | None) -> Iterator[Command]:
@@ -209,6 +264,8 @@ def _plan_degraded(deployment: Deployment, application: Application | None) -> I
         yield WarmUp(deployment)
     elif application.state is ApplicationState.FAILED:
         yield RemoveApplication(application.name)
+    else:
+        yield from _plan_scale(deployment, application)
 
 
 def _plan_removal(application: Application | None) -> Iterator[Command]:

@@ -43,10 +43,19 @@ _REQUEST: dict[str, ErrorKind] = {
     "insufficient_scope": _kind(
         403, "The API key does not carry the scope this call needs.", "Use a key with the scope named in the message."
     ),
+    "invalid_signature": _kind(
+        403, "The link is not valid, or not any more.",
+        "Take a new output_url or errors_url from GET /jobs/{id}, or send an API key.",
+    ),
     "not_found": _kind(404, "Nothing answers at this path.", "Look the path up in /openapi.json."),
     "model_not_found": _kind(404, "No such model.", "List the models with GET /models."),
     "deployment_not_found": _kind(404, "No such deployment.", "List the deployments with GET /deployments."),
+    "api_key_not_found": _kind(404, "No such API key.", "List the keys with GET /api_keys."),
+    "organization_not_found": _kind(404, "No such organization.", "List them with GET /organizations."),
     "job_not_found": _kind(404, "No such batch job.", "Check the id that POST /batch answered."),
+    "file_not_found": _kind(
+        404, "No such file, or it has expired.", "List the files with GET /files, or upload it with POST /files."
+    ),
     "method_not_allowed": _kind(
         405, "This path does not take this method.", "Use one of the methods in the Allow header."
     ),
@@ -59,6 +68,25 @@ _REQUEST: dict[str, ErrorKind] = {
     ),
     "model_conflict": _kind(
         409, "The model id is in use by other content.", "Choose another model_id for this content."
+    ),
+    "api_key_not_active": _kind(
+        409, "The API key was revoked or has expired.", "Create another one with POST /api_keys."
+    ),
+    "api_key_not_changeable": _kind(
+        409, "The demo key can be neither rotated nor revoked.", "Create a key with POST /api_keys and use that."
+    ),
+    "last_admin_key": _kind(
+        409, "No other admin key of the organization works as long as this one.",
+        "Create another key with the scope admin, then revoke this one.",
+    ),
+    "model_not_publishable": _kind(
+        409, "Only a model in training can be published.", "Register the content under another id with POST /models."
+    ),
+    "model_in_use": _kind(
+        409, "A live deployment serves the model.", "Delete the deployments in details.deployments, then archive it."
+    ),
+    "deployment_not_changeable": _kind(
+        409, "The deployment cannot be changed this way as it is now.", "Read its status with GET /deployments/{id}."
     ),
     "job_not_cancelable": _kind(
         409, "A completed or failed job cannot be canceled.", "Read its result with GET /jobs/{id}."
@@ -79,6 +107,7 @@ _REQUEST: dict[str, ErrorKind] = {
     "invalid_input": _kind(
         422, "An input does not fit the model's signature.", "Correct the input at the index and path named."
     ),
+    "invalid_plan": _kind(422, "The plan is unknown.", "Use one of the plans listed in details.plans."),
     "invalid_region": _kind(422, "The region is unknown.", "Use one of the regions listed in details.regions."),
     "url_not_allowed": _kind(
         422, "The platform may not fetch this URL.",
@@ -98,6 +127,10 @@ _REQUEST: dict[str, ErrorKind] = {
     "overloaded": _kind(
         503, "The deployment has more requests than it can serve.", "Try again after Retry-After seconds.",
         is_retryable=True,
+    ),
+    "storage_full": _kind(
+        507, "The platform has no room left for this file.",
+        "Delete files that are not needed any more, or ask the operator for more disk.", is_retryable=True,
     ),
     "deadline_exceeded": _kind(
         504, "The answer was not ready within the deadline.", "Try again, or raise options.timeout_ms.",

@@ -13,7 +13,9 @@ import time
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _ULID = re.compile(r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$")
-_SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")
+SLUG = "^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+"""What a model id looks like, as a regular expression of Python and of JSON Schema."""
+_SLUG = re.compile(SLUG)
 
 _lock = threading.Lock()
 _last: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
 
 PREFIX = "job"
 
@@ -52,6 +52,16 @@ class BatchJob:
     output: Mapping[str, object] | None = None
     """File names, sizes and digests of the results, once assembled; `partial` says whether rows are missing."""
     schema: int = 1
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it ended with something to download, assembled or not yet."""
+        return is_terminal(JOB, self.status) and bool(self.output or self.succeeded or self.failed)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it ended with results that lack rows, or may."""
+        return self.has_results and self.status is not JobStatus.COMPLETED
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,9 @@ DELIVERY: Mapping[DeliveryStatus, frozenset[DeliveryStatus]] = MappingProxyType(
     _W.EXHAUSTED: frozenset({_W.PENDING}),
 })  # fmt: skip
 
+LIVE_DEPLOYMENT = (_D.PROVISIONING, _D.READY, _D.DEGRADED)
+"""It serves or is on the way: its caller may change what is wanted, and its model is in use."""
+
 S = TypeVar("S", bound=StrEnum)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fyretoolkit.core.ids import new_id
+
+PREFIX = "org"
 PUBLIC_ORG = "org_public"
 """Owns the demo models: visible to every organization, changeable by none."""
 DEMO_ORG = "org_demo"
@@ -23,6 +26,10 @@ class Scope(StrEnum):
     """Organizations and their plans: for whoever runs the platform."""
 
 
+FIRST_SCOPES = (Scope.READ, Scope.PREDICT, Scope.WRITE, Scope.ADMIN)
+"""Of the key that an organization begins with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Organization:
     """Owner of keys, models, deployments, jobs and files."""
@@ -31,7 +38,15 @@ class Organization:
     name: str
     plan: str
     created: int
+    order: str
+    """Sorts by creation: the id itself, but for organizations whose id is fixed."""
     schema: int = 1
+
+
+def new_organization(name: str, plan: str, *, created: int) -> Organization:
+    """A record with an id of its own."""
+    identifier = new_id(PREFIX)
+    return Organization(identifier, name, plan, created, order=identifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +58,3 @@ class Principal:
     scopes: frozenset[Scope]
     plan: str
     """The name of the organization's plan: how many requests a minute it may make."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A stored key: the secret itself is never kept, only the SHA-256 of the whole key."""
-
-    id: str
-    org: str
-    digest: str
-    scopes: tuple[Scope, ...]
-    name: str
-    created: int
-    is_revoked: bool = False

@@ -12,16 +12,18 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypedDict, Unpack
 
 import httpcore
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.files import clean_filename
 from fyretoolkit.egress.local import open_file
 from fyretoolkit.egress.pinned import Resolver, checked_addresses, open_pool, resolve_host
-from fyretoolkit.egress.spool import Spool, in_thread
+from fyretoolkit.egress.spool import Spool, in_thread, sync_folder
+from fyretoolkit.egress.uploads import Uploads, link_content
 from fyretoolkit.egress.urls import (
     ParsedUrl,
     Policy,
@@ -77,7 +79,9 @@ class Fetched:
     """The Content-Type header; None for a file, or when the server sent none."""
     etag: str | None
     final_url: str
-    """Where the last redirect led, without its query: fit for logs and for guessing a format, not for a new fetch."""
+    """Where the last redirect led, without its query: fit for logs, not for a new fetch."""
+    name: str
+    """An upload's own file name, else the last part of the first URL's path: its suffix says the format. No path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,13 @@ class _Fetch:
     timeouts: Timeouts
     resolve: Resolver
     codes: FailureCodes
+    name: str
+
+    def gone(self, url: ParsedUrl) -> PlatformError:
+        return PlatformError(
+            self.codes["not_found_code"],
+            f"The file {url.shown} was deleted or has expired. Upload it again with POST /files.",
+        )
 
     def unreachable(self, url: ParsedUrl, why: str) -> PlatformError:
         return PlatformError(self.codes["unreachable_code"], f"{url.authority} {why}.")
@@ -120,9 +131,13 @@ async def fetch(
     max_bytes: int,
     timeouts: Timeouts,
     resolve: Resolver = resolve_host,
+    uploads: Uploads | None = None,
     **codes: Unpack[FailureCodes],
 ) -> Fetched:
     """The content of `url`, written durably to `destination`, whose folder must exist; nothing is left on failure.
+
+    `uploads` are those of the organization that gave the URL; None: it has none. The content of one is shared with
+    the upload where the file system can: it must not be written to.
 
     Raises:
         PlatformError: `url_not_allowed`; `not_found_code` for 404, 410 and a missing file; `too_large_code` above
@@ -131,12 +146,15 @@ async def fetch(
     """
     parsed = check_url(url, policy)
     spool = Spool(destination)  # not in a thread: a cancellation there would leave its file behind
-    job = _Fetch(spool, destination, max_bytes, timeouts, resolve, codes)
+    job = _Fetch(spool, destination, max_bytes, timeouts, resolve, codes, clean_filename(parsed.file_name))
     deadline = asyncio.timeout(timeouts.total_s)
     try:
         async with deadline:
+            if parsed.scheme == "fyre":
+                return await _take(job, parsed, uploads)
             if parsed.scheme == "file":
-                return await _copy(job, parsed, policy)
+                file, source = await in_thread(open_file, parsed, policy, codes["not_found_code"])
+                return await _copy(job, parsed, file, source.size_bytes)
             return await _download(job, parsed, policy)
     except TimeoutError as error:
         if not deadline.expired():
@@ -146,10 +164,26 @@ async def fetch(
         await in_thread(spool.discard)
 
 
-async def _copy(job: _Fetch, url: ParsedUrl, policy: Policy) -> Fetched:
-    file, source = await in_thread(open_file, url, policy, job.codes["not_found_code"])
+async def _take(job: _Fetch, url: ParsedUrl, uploads: Uploads | None) -> Fetched:
+    """An uploaded file: linked, or copied where the file system does not link."""
+    upload = await uploads.find(url.file_name) if uploads else None
+    if uploads is None or upload is None:
+        raise job.gone(url)
+    job.ensure_fits(upload.size_bytes)
+    path = uploads.path_of(upload)
+    named = replace(job, name=upload.filename)
     try:
-        job.ensure_fits(source.size_bytes)
+        if not await in_thread(link_content, path, job.destination):
+            return await _copy(named, url, await in_thread(path.open, "rb"), upload.size_bytes)
+    except FileNotFoundError as error:
+        raise job.gone(url) from error
+    await in_thread(sync_folder, job.destination.parent)
+    return Fetched(job.destination, upload.size_bytes, upload.sha256, None, None, url.shown, named.name)
+
+
+async def _copy(job: _Fetch, url: ParsedUrl, file: BinaryIO, size_bytes: int) -> Fetched:
+    try:
+        job.ensure_fits(size_bytes)
         while await in_thread(_copy_chunk, file, job.spool):
             job.ensure_fits(job.spool.size_bytes)  # the file may be growing
     finally:
@@ -261,7 +295,7 @@ async def _published(
 ) -> Fetched:
     await in_thread(job.spool.publish)
     spool = job.spool
-    return Fetched(job.destination, spool.size_bytes, spool.sha256, content_type, etag, url.shown)
+    return Fetched(job.destination, spool.size_bytes, spool.sha256, content_type, etag, url.shown, job.name)
 
 
 def _values(response: httpcore.Response, name: bytes) -> list[bytes]:

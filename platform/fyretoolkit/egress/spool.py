@@ -39,13 +39,18 @@ class Spool:
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
 
+    def sync(self) -> None:
+        """Brings what was written so far to the disk, so that `publish` has little left to do."""
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
     def publish(self) -> None:
         """Makes the file durable, then visible at the destination, replacing what was there."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._path.replace(self._destination)
-        _sync_folder(self._destination.parent)
+        sync_folder(self._destination.parent)
 
     def discard(self) -> None:
         """Removes what was received; does nothing after `publish`."""
@@ -53,7 +58,7 @@ class Spool:
         self._path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename in `folder` survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

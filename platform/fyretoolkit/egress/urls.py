@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from urllib.parse import quote, unquote_to_bytes, urljoin
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.files import PREFIX, URI_PREFIX, file_id_of
+from fyretoolkit.core.ids import is_id
 from fyretoolkit.egress.addresses import IpAddress, is_forbidden, is_loopback
 from fyretoolkit.settings import Settings
 
@@ -54,7 +56,8 @@ class ParsedUrl:
     """The parts of a URL that passed the parser.
 
     `host` is lower-case ASCII without brackets, empty for a file; `port` is None for a file. `path` is the decoded
-    absolute path for a file, else the escaped path as it is sent; `query` is as it is sent, without its `?`.
+    absolute path for a file, else the escaped path as it is sent; `query` is as it is sent, without its `?`. An
+    uploaded file has the scheme `fyre`, the host `files` and its id behind the path's slash.
     """
 
     scheme: str
@@ -87,6 +90,12 @@ class ParsedUrl:
     def target(self) -> str:
         """What follows the request method."""
         return f"{self.path}?{self.query}" if self.query else self.path
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the path, decoded, empty if there is none. Of an uploaded file it is the id."""
+        name = PurePosixPath(self.path).name
+        return name if self.scheme == "file" else unquote(name)
 
     @property
     def shown(self) -> str:
@@ -125,6 +134,8 @@ class Policy:
             parts.append("localhost on any port")
         if "file" in self.schemes and self.file_roots:
             parts.append("file:// beneath " + " or ".join(map(str, self.file_roots)))
+        if "fyre" in self.schemes:
+            parts.append(f"an uploaded file with {URI_PREFIX}<id>")
         return f"Allowed: {'; '.join(parts)}."
 
 
@@ -133,17 +144,19 @@ _SYSTEM_ROOTS = tuple(map(Path, ("/proc", "/sys", "/dev", "/run")))
 
 
 def policy_from(settings: Settings, purpose: Purpose = Purpose.SOURCE) -> Policy:
-    """The policy of this platform: https to public hosts; in development also http, loopback and files.
+    """The policy of this platform: https to public hosts, and uploads; in development also http, loopback and files.
 
     The platform's own home is never read through a URL: it holds every organization's objects.
     """
     egress = settings.egress
-    redirects = 0 if purpose is Purpose.WEBHOOK else egress.max_redirects
+    is_source = purpose is Purpose.SOURCE
+    redirects = egress.max_redirects if is_source else 0
+    schemes = {"https", "fyre"} if is_source else {"https"}
     if not settings.is_development:
-        return Policy(frozenset({"https"}), frozenset(egress.ports), redirects)
-    roots = egress.development_file_roots if purpose is Purpose.SOURCE else ()
+        return Policy(frozenset(schemes), frozenset(egress.ports), redirects)
+    roots = egress.development_file_roots if is_source else ()
     return Policy(
-        schemes=frozenset({"https", "http", "file"} if roots else {"https", "http"}),
+        schemes=frozenset(schemes | ({"http", "file"} if roots else {"http"})),
         ports=frozenset(egress.ports),
         max_redirects=redirects,
         is_loopback_allowed=True,
@@ -153,7 +166,7 @@ def policy_from(settings: Settings, purpose: Purpose = Purpose.SOURCE) -> Policy
 
 
 def parse_url(text: str) -> ParsedUrl:
-    """The parts of an http, https or file URL.
+    """The parts of an http, https or file URL, or of an uploaded file's.
 
     Raises:
         UnsafeUrlError: the text is not such a URL, or two parsers could read it differently.
@@ -164,6 +177,8 @@ def parse_url(text: str) -> ParsedUrl:
     scheme, authority, path, query = match[1].lower(), match[2], match[3], match[4]
     if scheme == "file":
         return _parse_file(authority, path, has_suffix=query is not None or match[5] is not None)
+    if scheme == "fyre":
+        return _parse_upload(text)
     if scheme not in _DEFAULT_PORTS:
         raise UnsafeUrlError("its scheme is not supported")
     host, port = _parse_authority(authority)
@@ -204,6 +219,8 @@ def check_parsed(url: ParsedUrl, policy: Policy) -> None:
         raise refusal(f"{url.scheme}:// is not allowed here", policy)
     if url.scheme == "file":
         check_file_path(url.path, policy)
+        return
+    if url.scheme == "fyre":
         return
     allow_loopback = policy.is_loopback_allowed
     if (address := url.address) is not None and is_forbidden(address, allow_loopback=allow_loopback):
@@ -261,6 +278,13 @@ def _parse_file(authority: str, path: str, *, has_suffix: bool) -> ParsedUrl:
     if not decoded.startswith("/") or ".." in decoded.split("/"):
         raise UnsafeUrlError("its path is not absolute, or it holds a .. segment")
     return ParsedUrl("file", "", None, posixpath.normpath("/" + decoded.lstrip("/")))
+
+
+def _parse_upload(text: str) -> ParsedUrl:
+    file_id = file_id_of(text)
+    if file_id is None or not is_id(file_id, PREFIX):
+        raise UnsafeUrlError(f"it is not {URI_PREFIX} and the id that POST /files answered")
+    return ParsedUrl("fyre", "files", None, f"/{file_id}")
 
 
 def _parse_authority(authority: str) -> tuple[str, int | None]:

@@ -1,4 +1,4 @@
-"""`python -m fyretoolkit.launch up|down`: the program behind scripts/up, scripts/down and `fyre up|down`."""
+"""`python -m fyretoolkit.launch up|down|admin-key`: the program behind scripts/up, scripts/down and `fyre`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from fyretoolkit.launch import commands
+from fyretoolkit.launch import commands, operator_keys
 from fyretoolkit.launch.failures import LaunchError
 from fyretoolkit.launch.paths import DEFAULT_HOME, Home
 
@@ -26,14 +26,49 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("FYRE_PORT") or 8000,
         help="of the HTTP API (default: 8000)",
     )
-    up.add_argument("--home", type=Path, default=home, help="folder of its durable state (default: .fyre)")
+    _add_home(up, home)
     up.add_argument("--no-demo", action="store_true", help="do not register the demo models")
+    _add_exposure(up)
     down = commands_parser.add_parser("down", help="stop it; its state is kept")
-    down.add_argument("--home", type=Path, default=home, help="folder of its durable state (default: .fyre)")
+    _add_home(down, home)
     down.add_argument(
         "--purge", action="store_true", help="remove its state too: models, jobs, deployments, keys"
     )
+    admin_key = commands_parser.add_parser(
+        "admin-key", help="make one more operator key for the running platform and print it"
+    )
+    _add_home(admin_key, home)
     return parser
+
+
+def _add_home(parser: argparse.ArgumentParser, default: Path) -> None:
+    parser.add_argument(
+        "--home", type=Path, default=default, help="folder of its durable state (default: .fyre)"
+    )
+
+
+def _add_exposure(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--mode",
+        choices=("development", "production"),
+        default=os.environ.get("FYRE_MODE") or "development",
+        help="development has a public demo key and demo models, and reads local files (default: FYRE_MODE, "
+        "else development)",
+    )
+    up.add_argument(
+        "--host",
+        help="address on which the API listens besides 127.0.0.1; other machines reach it in production mode alone, "
+        "and only with --tls-terminated (default: FYRE_HOST, else 127.0.0.1)",
+    )
+    up.add_argument(
+        "--tls-terminated",
+        action="store_true",
+        help="a TLS proxy stands in front: the platform itself speaks plain HTTP (FYRE_TLS_TERMINATED=1)",
+    )
+    up.add_argument(
+        "--public-url",
+        help="where callers reach it, for the links in its answers, as https://api.example.com (FYRE_PUBLIC_URL)",
+    )
 
 
 def _port(text: str) -> int:
@@ -59,8 +94,20 @@ def main(arguments: list[str]) -> int:
         home = _home(options.home)
         if options.command == "down":
             return commands.down(Home(home), is_purged=options.purge)
-        mode = os.environ.get("FYRE_MODE") or "development"
-        return commands.up(commands.UpOptions(home, options.port, mode, options.detach, not options.no_demo))
+        if options.command == "admin-key":
+            return operator_keys.print_another(Home(home))
+        return commands.up(
+            commands.UpOptions(
+                home,
+                options.port,
+                options.mode,
+                is_detached=options.detach,
+                has_demo=options.mode == "development" and not options.no_demo,
+                host=options.host,
+                is_tls_terminated=options.tls_terminated,
+                public_url=options.public_url,
+            )
+        )
     except LaunchError as error:
         print(error, file=sys.stderr)
     except BrokenPipeError:  # whoever read our output has enough of it (`| head`)

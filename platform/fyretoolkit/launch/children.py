@@ -104,9 +104,10 @@ def ensure_token(path: Path) -> None:
         file.write(secrets.token_hex(32))
 
 
-def write_haproxy_wrapper(target: Path) -> None:
-    """Make the executable that Serve starts as HAProxy; Serve takes a path, not a command line."""
-    program = [sys.executable, "-I", "-S", haproxy_wrapper.__file__, str(_find_haproxy())]
+def write_haproxy_wrapper(target: Path, host: str) -> None:
+    """Make the executable that Serve starts as HAProxy, which serves the API on `host` too; Serve takes a path, not a
+    command line."""
+    program = [sys.executable, "-I", "-S", haproxy_wrapper.__file__, str(_find_haproxy()), host]
     target.write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n', "utf-8")
     target.chmod(0o700)
 

@@ -17,7 +17,8 @@ from types import FrameType
 
 from rich.console import Console
 
-from fyretoolkit.launch import preflight, processes
+from fyretoolkit.core.exposure import LOOPBACK
+from fyretoolkit.launch import operator_keys, preflight, processes
 from fyretoolkit.launch.failures import LaunchError
 from fyretoolkit.launch.paths import DURABLE, PROJECT_ROOT, Home, runtime_dir, script_for
 from fyretoolkit.launch.progress import PlainProgress, Progress, TerminalProgress
@@ -29,7 +30,7 @@ _POLL_S = 0.1
 _DOWN_TIMEOUT_S = 60.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAMED = 10
-_KEPT = ("models (artifacts/)", "jobs (jobs/)", "deployments and keys (redis/)")
+_KEPT = ("models (artifacts/)", "files (files/)", "jobs (jobs/)", "deployments and keys (redis/)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class UpOptions:
     mode: str
     is_detached: bool
     has_demo: bool
+    host: str | None = None
+    """Where the API listens besides loopback; None: as FYRE_HOST says. So for the other two."""
+    is_tls_terminated: bool = False
+    public_url: str | None = None
 
     @property
     def bootstrap_module(self) -> str:
@@ -64,7 +69,9 @@ def up(options: UpOptions) -> int:
         return 0
     clean_up_after(home)
     environment = _environment(options)
-    preflight.check_all(options.port, environment)
+    settings = preflight.check_settings(environment)
+    environment |= {"FYRE_HOST": settings.host, "FYRE_PUBLIC_URL": settings.public_url or ""}
+    preflight.check_all(settings, environment)
     home.prepare()
     with _stop_signals_as_interrupt():
         supervisor = _start_supervisor(home, options, environment)
@@ -72,6 +79,8 @@ def up(options: UpOptions) -> int:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             state = _follow_start(home, supervisor)
             print(summary(home, state, has_demo=options.has_demo), flush=True)
+            if state.mode == "production":
+                operator_keys.print_first(home, state)
             if options.is_detached:
                 return 0
             print("Ctrl-C stops the platform.", flush=True)
@@ -87,8 +96,12 @@ def up(options: UpOptions) -> int:
 def _environment(options: UpOptions) -> dict[str, str]:
     """What the supervisor is started with: settings that hold from its folder, too."""
     environment = {**os.environ, "FYRE_MODE": options.mode, "FYRE_PORT": str(options.port)}
-    if config := environment.get("FYRE_CONFIG"):
-        environment["FYRE_CONFIG"] = str(Path(config).absolute())
+    environment |= {"FYRE_HOST": options.host} if options.host else {}
+    environment |= {"FYRE_PUBLIC_URL": options.public_url} if options.public_url else {}
+    environment |= {"FYRE_TLS_TERMINATED": "1"} if options.is_tls_terminated else {}
+    for name in ("FYRE_CONFIG", "FYRE_PLANS"):
+        if path := environment.get(name):
+            environment[name] = str(Path(path).absolute())
     return environment
 
 
@@ -99,6 +112,7 @@ def _start_supervisor(
     command = [
         sys.executable, "-m", "fyretoolkit.launch.supervisor",
         f"--home={home.root}", f"--port={options.port}", f"--mode={options.mode}",
+        f"--host={environment['FYRE_HOST']}",
         f"--bootstrap-module={options.bootstrap_module}",
         "--demo" if options.has_demo else "--no-demo",
         *(() if options.is_detached else (f"--parent={os.getpid()}",)),
@@ -282,7 +296,9 @@ def purge(home: Home) -> None:
 def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
     """What to know and to type next, once the platform is ready."""
     lines = [f"\nFyreToolkit answers at {state.url}"]
-    if state.mode == "development":
+    if state.mode == "production":
+        lines += _production_lines(home, state)
+    else:
         lines.append(f"  demo key   {DEMO_KEY} (development mode only)")
         if has_demo:
             lines.append(f"  try        {predict_example(state.url)}")
@@ -292,6 +308,20 @@ def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
         f"  stop       {script_for('down', home.root)}",
     ]
     return "\n".join(lines)
+
+
+def _production_lines(home: Home, state: RunState) -> list[str]:
+    listens = (
+        "on this machine alone"
+        if state.host == LOOPBACK
+        else f"on {state.host}, port {state.port}: TLS ends in front of it"
+    )
+    return [
+        "  mode       production: no demo key, no demo models",
+        f"  listens    {listens}",
+        *([f"  public     {state.public_url}"] if state.public_url else []),
+        f"  keys       {operator_keys.command_for(home)} makes an operator's key",
+    ]
 
 
 def predict_example(url: str) -> str:

@@ -52,6 +52,8 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three failures replace a proxy: 3 s without one instead of 30
+    # On a busy machine a proxy's process takes longer to start than the 5 s after which Serve kills it, and begins anew.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
@@ -69,6 +71,7 @@ class Copy:
     home: Home
     runtime_dir: Path
     run_id: str
+    host: str
     port: int
     mode: str
     has_demo: bool
@@ -103,6 +106,7 @@ def _of_copy(copy: Copy) -> dict[str, str]:
     haproxy_dir = copy.runtime_dir / "h"
     return {
         "FYRE_HOME": str(copy.home.root),
+        "FYRE_HOST": copy.host,
         "FYRE_PORT": str(copy.port),
         "FYRE_MODE": copy.mode,
         "FYRE_DEMO": "1" if copy.has_demo else "0",

@@ -20,7 +20,7 @@ from fyretoolkit.launch.failures import LaunchError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 DEFAULT_HOME = PROJECT_ROOT / ".fyre"
-DURABLE = ("artifacts", "jobs", "redis", "run")
+DURABLE = ("artifacts", "files", "jobs", "redis", "run")
 """The folders of a home, in the order in which they are removed; what else lies in it is not the platform's."""
 # HAProxy's socket is the longest name below: "/h/" + a node id of 56 characters + "/s", then room for its
 # ".<pid>.tmp".

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch.failures import LaunchError
 
 _FIRST, _SIZE, _COUNT = 20_480, 1024, 12
@@ -134,22 +135,22 @@ def _bases(seed: int) -> Iterator[int]:
     return (_FIRST + _SIZE * ((seed + step) % _COUNT) for step in range(_COUNT))
 
 
-def _bind(port: int, *, reuse: bool) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _bind(port: int, *, reuse: bool, host: str = LOOPBACK) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     if reuse:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind(("127.0.0.1", port))
+        bound.bind((host, port))
     except OSError:
         bound.close()
         raise
     return bound
 
 
-def bind_error(port: int) -> int:
-    """Why the port of the loopback interface cannot be bound, as an errno; 0 if it can be."""
+def bind_error(port: int, host: str = LOOPBACK) -> int:
+    """Why the port of the loopback interface, or of `host`, cannot be bound, as an errno; 0 if it can be."""
     try:
-        _bind(port, reuse=True).close()
+        _bind(port, reuse=True, host=host).close()
     except OSError as error:
         return error.errno or errno.EADDRINUSE
     return 0

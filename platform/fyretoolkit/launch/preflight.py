@@ -12,23 +12,29 @@ import psutil
 import yaml
 from pydantic import ValidationError
 
+from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch.failures import LaunchError
 from fyretoolkit.launch.ports import bind_error, listener_of
-from fyretoolkit.settings import PROJECT_ROOT, load_settings
+from fyretoolkit.settings import PROJECT_ROOT, Settings, load_settings
 
 MINIMUM_MEMORY_BYTES = 5 << 29  # 2.5 GiB: Ray's own processes, Serve, the ingress and four small models
 _CGROUP = Path("/sys/fs/cgroup")
+_TEST_SWITCHES = ("FYRE_TEST_", "FYRE_BOOTSTRAP_MODULE", "FYRE_FAILPOINT")
+_VARIABLES = {"mode": "FYRE_MODE", "is_tls_terminated": "FYRE_TLS_TERMINATED"}
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 
 
-def check_all(port: int, environ: Mapping[str, str]) -> None:
-    """Refuse to start where it cannot work.
+def check_all(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Refuse to start where it cannot work. `check_settings` has read the settings from `environ`.
 
     Raises:
         LaunchError: with what to do about it.
     """
     check_system(platform.system(), platform.python_implementation(), sys.version_info[:2])
-    check_settings(environ)
-    check_port(port)
+    if not settings.is_development:
+        check_no_test_switch(environ)
+    for host in dict.fromkeys((LOOPBACK, settings.host)):
+        check_port(settings.port, host)
     check_memory(available_memory_bytes())
 
 
@@ -49,19 +55,34 @@ def check_system(system: str, implementation: str, version: tuple[int, int]) -> 
         )
 
 
-def check_settings(environ: Mapping[str, str]) -> None:
-    """Every process of the platform will be able to read its settings.
+def check_no_test_switch(environ: Mapping[str, str]) -> None:
+    """Nothing that exists for tests is switched on.
+
+    Raises:
+        LaunchError: naming what is set.
+    """
+    found = sorted(name for name, value in environ.items() if value and name.startswith(_TEST_SWITCHES))
+    if found:
+        raise LaunchError(
+            f"{', '.join(found)}: for tests in development mode alone. Unset it and start again."
+        )
+
+
+def check_settings(environ: Mapping[str, str]) -> Settings:
+    """What every process of the platform will read as its settings (home and Redis aside).
 
     Raises:
         LaunchError: with the file, the key, and what does not fit.
     """
     path = Path(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
     try:
-        load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "unix:///", **environ})
+        return load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "unix:///", **environ})
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":  # a sentence of `core.exposure`
+            raise LaunchError(str(first["ctx"]["error"])) from error
         key = ".".join(map(str, first["loc"]))
-        where = "FYRE_MODE" if key == "mode" else f"{path}: {key}"
+        where = _VARIABLES.get(key) or f"{path}: {key}"
         raise LaunchError(f"{where}: {first['msg']}. Correct it and run scripts/up again.") from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         problem = " ".join(str(error).split())
@@ -86,7 +107,7 @@ def check_memory(available_bytes: int) -> None:
         )
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, host: str = LOOPBACK) -> None:
     """The port of the API is free and may be bound.
 
     Raises:
@@ -94,7 +115,11 @@ def check_port(port: int) -> None:
     """
     if not 1 <= port <= 65_535:
         raise LaunchError(f"Port {port} does not exist: use --port with a number from 1 to 65535.")
-    refusal = bind_error(port)
+    refusal = bind_error(port, host)
+    if refusal in _NO_SUCH_ADDRESS:
+        raise LaunchError(
+            f"This machine has no address {host}: use --host with one of its own, or 0.0.0.0 for all of them."
+        )
     if refusal == errno.EACCES:
         raise LaunchError(f"Port {port} may only be bound by root: use --port with a number from 1024.")
     if refusal:

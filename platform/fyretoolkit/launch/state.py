@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch.paths import Home
 from fyretoolkit.launch.processes import boot_id, is_running
 
@@ -32,6 +33,10 @@ class RunState:
     runtime_dir: str
     dashboard_url: str = ""
     ray_address: str = ""
+    host: str = LOOPBACK
+    """Where the API listens, besides loopback."""
+    public_url: str = ""
+    """Where callers reach it, if that was said."""
     status: str = "starting"
     """`starting`, `ready`, `restarting`, `stopping`, `stopped` or `failed`."""
     message: str = ""
@@ -43,7 +48,7 @@ class RunState:
 
     @property
     def url(self) -> str:
-        """Where the API answers."""
+        """Where the API answers on this machine."""
         return f"http://localhost:{self.port}"
 
     def is_alive(self) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch import children, processes
 from fyretoolkit.launch.environment import Copy, platform_environment
 from fyretoolkit.launch.failures import LaunchError
@@ -66,6 +67,7 @@ class Supervisor:
             run_id=copy.run_id, pid=own.pid, start_ticks=own.start_ticks, boot=processes.boot_id(),
             port=copy.port, mode=copy.mode, runtime_dir=str(copy.runtime_dir),
             dashboard_url=copy.dashboard_url, ray_address=copy.ray_address, started_at=time.time(),
+            host=copy.host, public_url=os.environ.get("FYRE_PUBLIC_URL", ""),
         )  # fmt: skip
 
     def run(self) -> int:
@@ -333,12 +335,12 @@ def _prepare_copy(options: argparse.Namespace) -> Copy:
         if home.log(log).exists():
             home.log(log).replace(home.run_dir / f"{log}.log.1")
     copy = Copy(
-        home=home, runtime_dir=folder, run_id=uuid.uuid4().hex, port=options.port, mode=options.mode,
-        has_demo=options.demo, ports=claim_block(int(folder.name[-8:], 16), http_port=options.port),
+        home=home, runtime_dir=folder, run_id=uuid.uuid4().hex, host=options.host, port=options.port,
+        mode=options.mode, has_demo=options.demo, ports=claim_block(int(folder.name[-8:], 16), http_port=options.port),
         redis_url=configured_url(os.environ) or url_of(folder / "redis.sock"),
     )  # fmt: skip
     children.ensure_token(home.token_file)
-    children.write_haproxy_wrapper(copy.haproxy_wrapper)
+    children.write_haproxy_wrapper(copy.haproxy_wrapper, copy.host)
     return copy
 
 
@@ -346,6 +348,7 @@ def main(arguments: list[str]) -> int:
     """Supervise one copy. Exit code 0: it was asked to stop; 1: it failed; 3: another one has this home."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", required=True)
+    parser.add_argument("--host", default=LOOPBACK)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--mode", required=True)
     parser.add_argument("--demo", action=argparse.BooleanOptionalAction, default=True)

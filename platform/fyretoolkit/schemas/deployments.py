@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from fyretoolkit.core.deployments import Deployment
-from fyretoolkit.core.ids import is_slug
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri
 from fyretoolkit.schemas.wire import RequestModel, Resource
 
 MAX_REPLICAS = 1000
 Replicas = Annotated[int, Field(ge=1, le=MAX_REPLICAS)]
-IdempotencyKey = Annotated[
-    str, Field(min_length=1, max_length=255, description="The same key gives the same answer for 24 h.")
-]
+Traffic = Annotated[int, Field(ge=0, le=100, description="Weight among the model's deployments.")]
 
 
 class AutoscalingRequest(RequestModel):
@@ -36,33 +34,29 @@ class DeploymentCreate(RequestModel):
     """The body of `POST /deployments`."""
 
     model_uri: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=8192,
-            description="`models://<id>` of a registered model, or where an ONNX file or package lies.",
-        ),
+        SourceUri,
+        Field(description="`models://<id>` of a registered model, or where an ONNX file or package lies."),
     ]
     region: Annotated[str, Field(min_length=1, max_length=64)]
     replicas: Replicas = 1
     model_id: Annotated[
-        str | None, Field(description="The id of the model to register; else its manifest's or file name's.")
+        ModelId | None,
+        Field(description="The id of the model to register; else its manifest's or file name's."),
     ] = None
-    traffic: Annotated[int, Field(ge=0, le=100, description="Weight among the model's deployments.")] = 100
+    traffic: Traffic = 100
     autoscaling: AutoscalingRequest | None = None
     num_gpus: Annotated[
         float, Field(ge=0, le=64, description="For each replica: a share of one GPU, or whole GPUs.")
     ] = 0.0
+    max_wait_s: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=3600,
+            description="How many seconds to wait for a node with room for a replica; else as long as it may load.",
+        ),
+    ] = None
     idempotency_key: IdempotencyKey | None = None
-
-    @field_validator("model_id")
-    @classmethod
-    def _is_slug(cls, value: str | None) -> str | None:
-        if value is not None and not is_slug(value):
-            raise ValueError(
-                "use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
-            )
-        return value
 
     @field_validator("num_gpus")
     @classmethod
@@ -70,6 +64,40 @@ class DeploymentCreate(RequestModel):
         if value > 1 and not value.is_integer():
             raise ValueError("above 1, use a whole number")
         return value
+
+
+def _left_out() -> Any:
+    """The default of a field that may be left out but not null; whoever reads it asks `model_fields_set` first."""
+    return None
+
+
+class DeploymentChange(RequestModel):
+    """The body of `PATCH /deployments/{id}`: what is left out stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [
+                {"replicas": 3},
+                {"autoscaling": {"min_replicas": 1, "max_replicas": 4}},
+                {"traffic": 10},
+            ],
+        }
+    )
+
+    replicas: Replicas = Field(
+        default_factory=_left_out, description="Their number while autoscaling is off."
+    )
+    autoscaling: Annotated[
+        AutoscalingRequest | None, Field(description="null switches it off: `replicas` are then kept.")
+    ] = None
+    traffic: Traffic = Field(default_factory=_left_out)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> DeploymentChange:
+        if not self.model_fields_set:
+            raise ValueError("send at least one of replicas, autoscaling, traffic")
+        return self
 
 
 class ReplicaCounts(Resource):
@@ -123,6 +151,7 @@ class DeploymentResource(Resource):
     autoscaling: AutoscalingBounds | None
     batching: Batching | None
     num_gpus: float
+    max_wait_s: int | None
     events: list[Event]
     created: int
     updated: int
@@ -145,11 +174,12 @@ class DeploymentResource(Resource):
                 "model": deployment.model,
                 "model_uri": deployment.model_uri,
                 "region": deployment.region,
-                "replicas": {"desired": deployment.replicas, "ready": deployment.ready_replicas},
+                "replicas": {"desired": deployment.desired_replicas, "ready": deployment.ready_replicas},
                 "traffic": deployment.traffic,
                 "autoscaling": deployment.autoscaling,
                 "batching": {"max_batch_size": batch_size} if batch_size else None,
                 "num_gpus": deployment.num_gpus,
+                "max_wait_s": deployment.max_wait_s,
                 "events": [accepted, *events],
                 "created": deployment.created,
                 "updated": deployment.updated,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from fyretoolkit.core.downloads import DownloadKind
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
-from fyretoolkit.schemas.deployments import FailureBody, IdempotencyKey
+from fyretoolkit.schemas.deployments import FailureBody
+from fyretoolkit.schemas.fields import IdempotencyKey
 from fyretoolkit.schemas.metadata import Metadata
 from fyretoolkit.schemas.wire import RequestModel, Resource
 
@@ -61,11 +64,14 @@ class JobResource(Resource):
 
     @classmethod
     def from_record(
-        cls, job: BatchJob, *, base_url: str, job_ttl_s: int, queue_position: int | None = None
+        cls,
+        job: BatchJob,
+        *,
+        links: Mapping[DownloadKind, str],
+        job_ttl_s: int,
+        queue_position: int | None = None,
     ) -> JobResource:
-        """The stored job as callers see it; `base_url` has no trailing slash."""
-        output = job.output or {}
-        url = f"{base_url}/jobs/{job.id}"
+        """The stored job as callers see it."""
         return cls.model_validate(
             {
                 "id": job.id,
@@ -85,10 +91,10 @@ class JobResource(Resource):
                 "queue_position": queue_position,
                 "expires_at": None if job.finished is None else job.finished + job_ttl_s,
                 "retry_of": None,
-                "output_url": f"{url}/output" if output.get("results") else None,
-                "errors_url": f"{url}/errors" if output.get("errors") else None,
+                "output_url": links.get(DownloadKind.OUTPUT),
+                "errors_url": links.get(DownloadKind.ERRORS),
                 "error": job.error,
-                "partial": bool(output.get("partial", False)),
+                "partial": job.is_partial,
                 "webhook": job.webhook,
                 "metadata": job.metadata,
             }

@@ -1,4 +1,4 @@
-"""One prediction, bytes to bytes: parse → route → decode → run → encode.
+"""One prediction, bytes to bytes: parse → route → decode → run → encode, and its outcome recorded.
 
 It knows neither HTTP nor Ray, so the FastAPI app, a middleware in front of it and the tests all call this.
 """
@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from fyretoolkit.models.codec import ItemError
 from fyretoolkit.schemas.errors import invalid_field, parse_request
 from fyretoolkit.schemas.predictions import PredictionRequest
 from fyretoolkit.serving.deadlines import Deadline
+from fyretoolkit.serving.recording import Outcome, Recorder
 from fyretoolkit.serving.replica import ReplicaAnswer, ReplicaCall
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
@@ -37,12 +37,19 @@ class Predictor:
     """The predict path of one ingress replica."""
 
     def __init__(
-        self, routes: RoutingTable, call: ReplicaCall, limits: LimitSettings, *, regions: Collection[str]
+        self,
+        routes: RoutingTable,
+        call: ReplicaCall,
+        limits: LimitSettings,
+        *,
+        regions: Collection[str],
+        recorder: Recorder,
     ) -> None:
         self._routes = routes
         self._call = call
         self._limits = limits
         self._regions = tuple(regions)
+        self._recorder = recorder
 
     async def predict(self, principal: Principal, model_id: str, body: bytes, request_id: str) -> bytes:
         """The answer's JSON.
@@ -51,15 +58,22 @@ class Predictor:
             PlatformError: what `parse_prediction`, `RoutingTable.route` and `run_inputs` raise;
                 `deadline_exceeded`.
         """
-        began = time.perf_counter()
-        request = parse_prediction(body, self._limits, self._regions)
-        deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
-        _log_metadata(request.metadata, request_id)
-        async with deadline.bounding():
-            route = await self._routes.route(principal.org, model_id, request.options.region)
-        results, spent = await run_inputs(self._call, route, request, deadline)
-        deadline.remaining_s()
-        return render_prediction(route, results, spent, request.metadata, began)
+        with self._recorder.begin() as outcome:
+            request = parse_prediction(body, self._limits, self._regions)
+            deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
+            _log_metadata(request.metadata, request_id)
+            async with deadline.bounding():
+                route = await self._routes.route(principal.org, model_id, request.options.region)
+            outcome.routed(route, len(request.inputs))
+            results = await run_inputs(self._call, route, request, deadline=deadline, outcome=outcome)
+            deadline.remaining_s()
+            outcome.answered()
+            return render_prediction(route, results, outcome, request.metadata)
+
+    def count_refusal(self, org: str, model_id: str, error: PlatformError) -> None:
+        """Count a prediction that was refused unread, for the deployment that would have taken it, if one would."""
+        if (route := self._routes.known(org, model_id)) is not None:
+            self._recorder.record_error(route, error.code)
 
 
 def parse_prediction(body: bytes, limits: LimitSettings, regions: Collection[str]) -> PredictionRequest:
@@ -93,19 +107,10 @@ def unknown_region(region: str, regions: Collection[str]) -> PlatformError:
     )
 
 
-@dataclass(slots=True)
-class Spent:
-    """What a prediction cost so far."""
-
-    calls_ms: float = 0.0
-    compute_ms: float = 0.0
-    batch_size: int = 0
-
-
 async def run_inputs(
-    call: ReplicaCall, route: Route, request: PredictionRequest, deadline: Deadline
-) -> tuple[list[object], Spent]:
-    """A result, or an error object, in the place of each input.
+    call: ReplicaCall, route: Route, request: PredictionRequest, *, deadline: Deadline, outcome: Outcome
+) -> list[object]:
+    """A result, or an error object, in the place of each input. What it took is added to `outcome`.
 
     Inputs that are right but differ in shape from the first (open axes) go in calls of their own.
 
@@ -114,7 +119,6 @@ async def run_inputs(
     """
     is_strict = request.options.on_error == "fail"
     results: list[object] = [None] * len(request.inputs)
-    spent = Spent()
     pending = list(range(len(request.inputs)))
     while pending:
         decoded = route.codec.decode([request.inputs[index] for index in pending])
@@ -125,25 +129,25 @@ async def run_inputs(
             index = pending[error.index]
             results[index] = _item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
         if decoded.kept:
-            answer = await _run(call, route, decoded.arrays, deadline, spent)
+            answer = await _run(call, route, decoded.arrays, deadline, outcome)
             indices = [pending[index] for index in decoded.kept]
             if answer.failed and is_strict:
                 raise _row_failed(answer.failed, indices)
             _place(route, answer, indices, results)
         pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
-    return results, spent
+    return results
 
 
 async def _run(
-    call: ReplicaCall, route: Route, arrays: Mapping[str, np.ndarray], deadline: Deadline, spent: Spent
+    call: ReplicaCall, route: Route, arrays: Mapping[str, np.ndarray], deadline: Deadline, outcome: Outcome
 ) -> ReplicaAnswer:
     began = time.perf_counter()
     async with deadline.bounding() as left:
         answer = await call(route.application, arrays, left)
-    spent.calls_ms += (time.perf_counter() - began) * 1000
-    spent.compute_ms += answer.compute_ms
+    outcome.calls_ms += (time.perf_counter() - began) * 1000
+    outcome.compute_ms += answer.compute_ms
     rows = len(answer.kept) + len(answer.failed)
-    spent.batch_size = max(spent.batch_size, min(rows, route.max_batch_size))
+    outcome.batch_size = max(outcome.batch_size, min(rows, route.max_batch_size))
     return answer
 
 
@@ -188,13 +192,9 @@ def _item_error(code: str, message: str) -> dict[str, object]:
 
 
 def render_prediction(
-    route: Route,
-    results: Sequence[object],
-    spent: Spent,
-    metadata: Mapping[str, Any] | None,
-    began: float,
+    route: Route, results: Sequence[object], outcome: Outcome, metadata: Mapping[str, Any] | None
 ) -> bytes:
-    """The answer's JSON; `began` is `perf_counter` at the start of the request."""
+    """The answer's JSON. Its usage is what the metrics count."""
     answer: dict[str, object] = {
         "id": new_id("pred"),
         "object": "prediction",
@@ -202,10 +202,10 @@ def render_prediction(
         "model": route.model,
         "results": results,
         "usage": {
-            "latency_ms": round((time.perf_counter() - began) * 1000, 3),
-            "queue_ms": round(max(0.0, spent.calls_ms - spent.compute_ms), 3),
-            "compute_ms": round(spent.compute_ms, 3),
-            "batch_size": spent.batch_size,
+            "latency_ms": round(outcome.total_ms, 3),
+            "queue_ms": round(outcome.queue_ms, 3),
+            "compute_ms": round(outcome.compute_ms, 3),
+            "batch_size": outcome.batch_size,
             "deployment": route.application,
             "region": route.region,
         },

@@ -103,6 +103,10 @@ class RoutingTable:
             raise await self._why_not(org, model_id)
         return found
 
+    def known(self, org: str, model_id: str) -> Route | None:
+        """The deployment that would take the next prediction, as far as the snapshot tells."""
+        return self._pick(org, model_id, None)
+
     def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
         """The organization's deployments of the model that were not deleted, else the public ones."""
         return self._live.get((org, model_id)) or self._live.get((PUBLIC_ORG, model_id)) or ()

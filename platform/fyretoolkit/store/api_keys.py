@@ -1,23 +1,24 @@
-"""API keys in Redis: looked up by id, never stored in clear.
+"""API keys in Redis: looked up by id, never stored in clear (`core.api_keys`).
 
-A key is `sk_live_<id>_<secret>`; what is kept is the SHA-256 of the whole. A slow hash (bcrypt, argon2) would add
-nothing: the secret has 192 random bits, and the check is on the path of every request.
+Keys are never removed: a list shows what was revoked and when.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
+from typing import Any
 
-from fyretoolkit.core.organizations import ApiKey
+from fyretoolkit.core.api_keys import DEMO_KEY_ID, ApiKey, Credential
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.organizations import Organization, Scope
 from fyretoolkit.store import keys
-from fyretoolkit.store.connection import Store
-from fyretoolkit.store.creation import create
+from fyretoolkit.store.connection import Store, change_message, script_argument
 from fyretoolkit.store.records import from_hash, to_hash
 
-
-def key_digest(key: str) -> str:
-    """The SHA-256 by which a key is kept."""
-    return hashlib.sha256(key.encode("utf-8")).hexdigest()
+FALLBACK_PLAN = "free"
+"""Of an organization without a record."""
+KIND = "api_key"
+"""How a change of a key is named on the changes channel."""
 
 
 class ApiKeyStore:
@@ -26,17 +27,112 @@ class ApiKeyStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def add(self, key: ApiKey) -> None:
-        """Write a key unless one with this id is there."""
-        await create(
-            self._store,
-            record_key=keys.api_key(key.id),
-            fields=to_hash(key),
-            lists={keys.org_keys(key.org): key.id},
-            change=("api_key", key.org, key.id),
-        )
+    async def add(
+        self, key: ApiKey, *, organization: Organization | None = None, is_first: bool = False
+    ) -> bool:
+        """Write a key, and its organization with it, in one step; what is there already stays as it is.
 
-    async def get(self, key_id: str) -> ApiKey | None:
-        """The stored key of this id."""
+        `is_first`: only if no operator key works. False if one does, and then nothing is written.
+        """
+        answer = await self._store.run(
+            "create_api_key",
+            [
+                keys.api_key(key.id),
+                *_lists(key),
+                keys.organization(organization.id) if organization else "",
+                keys.ORGANIZATIONS,
+            ],
+            [
+                script_argument(
+                    {
+                        **_entry(key),
+                        "now": key.created,
+                        "is_first": is_first,
+                        "key_prefix": keys.api_key(""),
+                        "message": change_message(KIND, key.org, key.id),
+                        "organization": organization and _organization_entry(organization),
+                    }
+                )
+            ],
+        )
+        return bool(answer != "taken")
+
+    async def get(self, org: str, key_id: str) -> ApiKey | None:
+        """The key, or None if this organization has none of this id."""
         stored = await self._store.read_hash(keys.api_key(key_id))
-        return from_hash(ApiKey, stored) if stored else None
+        key = from_hash(ApiKey, stored) if stored else None
+        return key if key is not None and key.org == org else None
+
+    async def credential(self, key_id: str) -> Credential | None:
+        """The key of this id, whoever's it is, with the plan of its organization as it is at the same moment."""
+        answer = await self._store.run("read_credential", [keys.api_key(key_id)], [keys.organization("")])
+        fields, plan = answer
+        if not fields:
+            return None
+        stored = dict(zip(fields[::2], fields[1::2], strict=True))
+        return Credential(from_hash(ApiKey, stored), plan or FALLBACK_PLAN)
+
+    async def page(self, org: str, limit: int, *, starting_after: str | None = None) -> list[ApiKey]:
+        """Newest first, at most `limit` keys, all older than `starting_after`; revoked ones too."""
+        ids = await self._store.read_page(keys.org_keys(org), limit, below=starting_after)
+        stored = await self._store.read_hashes([keys.api_key(key_id) for key_id in ids])
+        return [from_hash(ApiKey, fields) for fields in stored if fields]
+
+    async def rotate(self, old: ApiKey, new: ApiKey, *, overlap_s: int) -> None:
+        """Write the new key and let the old one expire after the overlap, in one step.
+
+        Raises:
+            PlatformError: `api_key_not_active`, the old one does not work any more; nothing was written.
+        """
+        answer = await self._store.run(
+            "rotate_api_key",
+            [keys.api_key(old.id), keys.api_key(new.id), *_lists(new)],
+            [
+                script_argument(
+                    {
+                        **_entry(new),
+                        "now": new.created,
+                        "expires_at": new.created + overlap_s,
+                        "message": change_message(KIND, old.org, old.id),
+                    }
+                )
+            ],
+        )
+        if answer == "inactive":
+            raise PlatformError("api_key_not_active")
+
+    async def revoke(self, key: ApiKey, *, now: int) -> None:
+        """Let the key work no more; again, nothing changes.
+
+        Raises:
+            PlatformError: `last_admin_key`, no other admin key of the organization works as long.
+        """
+        answer = await self._store.run(
+            "revoke_api_key",
+            [keys.api_key(key.id), keys.org_admins(key.org), keys.OPERATOR_KEYS],
+            [key.id, now, keys.api_key(""), keys.CHANGES_CHANNEL, change_message(KIND, key.org, key.id)],
+        )
+        if answer == "last_admin":
+            raise PlatformError("last_admin_key")
+
+
+def _lists(key: ApiKey) -> list[str]:
+    return [keys.org_keys(key.org), keys.org_admins(key.org), keys.OPERATOR_KEYS]
+
+
+def _entry(key: ApiKey) -> Mapping[str, Any]:
+    return {
+        "id": key.id,
+        "fields": to_hash(key),
+        "is_admin": Scope.ADMIN in key.scopes,
+        "is_operator": Scope.OPERATOR in key.scopes and key.id != DEMO_KEY_ID,
+        "channel": keys.CHANGES_CHANNEL,
+    }
+
+
+def _organization_entry(organization: Organization) -> Mapping[str, Any]:
+    return {
+        "fields": to_hash(organization),
+        "member": f"{organization.order} {organization.id}",
+        "message": change_message("organization", organization.id, organization.id),
+    }

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -24,6 +24,7 @@ from fyretoolkit.store import keys
 
 RETRY_AFTER_S = 2
 _SOCKET_TIMEOUT_S = 5.0
+_MAX_CONNECTIONS = 64
 
 
 @cache
@@ -39,13 +40,17 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
+        # One that waits for a free connection: redis-py's default refuses the 101st call at the same time.
+        pool = BlockingConnectionPool.from_url(
             url,
+            max_connections=_MAX_CONNECTIONS,
+            timeout=_SOCKET_TIMEOUT_S,
             decode_responses=True,
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=2),
         )
+        self._redis = Redis.from_pool(pool)
         self._scripts: dict[str, Any] = {}
 
     @property

@@ -25,11 +25,13 @@ class CreationOutcome(Enum):
     """A record with this id was there already; nothing changed."""
     REPLAYED = "replayed"
     """The idempotency key was used with the same request: `answer` is the first answer."""
+    REFUSED = "refused"
+    """A record that must be ready is not: `answer` is its status; nothing changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """The outcome and, for a replay, the stored answer (JSON text)."""
+    """The outcome; for a replay the stored answer (JSON text), for a refusal the status that stood in the way."""
 
     outcome: CreationOutcome
     answer: str | None = None
@@ -56,12 +58,14 @@ async def create(
     lists: Mapping[str, str],
     change: tuple[str, str, str],
     open_set: str | None = None,
-    counter: str | None = None,
     idempotency: Idempotency | None = None,
+    **more: object,
 ) -> Creation:
     """Write a record unless one is there.
 
-    `lists` maps the keys of sorted sets to the member to add (the same one for all); `change` is (kind, org, id).
+    `lists` maps the keys of sorted sets to the member to add (the same one for all); `change` is (kind, org, id);
+    `more` may hold `counter` (a key to increment), `ttl_s` (how long the record lives, for ever without) and
+    `requires_ready` (keys of records, the first of which that exists must have the status `ready`).
 
     Raises:
         PlatformError: `idempotency_key_reused`, when the key was used with another body.
@@ -77,7 +81,6 @@ async def create(
                     "fields": dict(fields),
                     "member": f"{org} {identifier}",
                     "list_member": next(iter(lists.values())),
-                    "counter": counter,
                     "channel": keys.CHANGES_CHANNEL,
                     "message": change_message(kind, org, identifier),
                     "idempotency": idempotency
@@ -86,6 +89,7 @@ async def create(
                         "answer": idempotency.answer,
                         "ttl_s": IDEMPOTENCY_TTL_S,
                     },
+                    **more,
                 }
             )
         ],

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 from fyretoolkit.core.deployments import Deployment
-from fyretoolkit.core.lifecycles import DEPLOYMENT, DeploymentStatus, Stage, predecessors
+from fyretoolkit.core.lifecycles import DEPLOYMENT, LIVE_DEPLOYMENT, DeploymentStatus, Stage, predecessors
+from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
 from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
 _FAILURE_TTL_S = 3600
-
-
-class FencedError(Exception):
-    """The writer is not the newest controller any more: it must stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,10 @@ class DeploymentStore:
         self._deleted_ttl_s = deleted_ttl_s
 
     async def create(self, deployment: Deployment, *, idempotency: Idempotency | None = None) -> Creation:
-        """Write a provisioning deployment, its list entries and its idempotency answer in one step."""
+        """Write a provisioning deployment, its list entries and its idempotency answer in one step.
+
+        Refused if its model is known and not ready by then: no archived model gets a deployment.
+        """
         return await create(
             self._store,
             record_key=keys.deployment(deployment.org, deployment.id),
@@ -59,6 +60,7 @@ class DeploymentStore:
             lists={keys.deployments(deployment.org): deployment.id},
             change=("deployment", deployment.org, deployment.id),
             counter=keys.ROUTES_VERSION,
+            requires_ready=_records_of_model(deployment) if deployment.is_model_id_chosen else (),
             idempotency=idempotency,
         )
 
@@ -107,24 +109,37 @@ class DeploymentStore:
         assignment: Assignment | None = None,
         **values: object,
     ) -> bool:
-        """Move a deployment that is being provisioned (or brought back) to another stage; False if it moved on."""
+        """Move a deployment that is being provisioned (or brought back) to another stage.
+
+        False if it moved on, or, with an assignment, if its caller changed it meanwhile or its model is not ready.
+        """
+        conditions: dict[str, object] = {}
+        if assignment is not None:
+            conditions = {
+                "assignment": json.dumps(asdict(assignment)),
+                "revision": str(deployment.revision),
+                "requires_ready": _records_of_model(replace(deployment, model=assignment.model)),
+            }
         return await self._change(
             deployment,
-            legal=(DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED),
-            values={"stage": stage, **values},
-            epoch=epoch,
-            message=message,
-            assignment=assignment,
+            (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED),
+            {"stage": stage, "stage_at": time.time(), **values},
+            epoch=str(epoch),
+            event=_event(stage, message),
+            **conditions,
         )
 
-    async def observe(self, deployment: Deployment, *, epoch: int, ready_replicas: int) -> bool:
-        """Record how many replicas are running, without an event."""
-        return await self._change(
-            deployment,
-            legal=(deployment.status,),
-            values={"ready_replicas": ready_replicas, "stage_at": deployment.stage_at},
-            epoch=epoch,
-        )
+    async def observe(
+        self, deployment: Deployment, *, epoch: int, ready_replicas: int, target_replicas: int
+    ) -> bool:
+        """Record how many replicas are running and how many Serve aims at, without an event."""
+        values = {"ready_replicas": ready_replicas, "target_replicas": target_replicas}
+        return await self._change(deployment, (deployment.status,), values, epoch=str(epoch))
+
+    async def change(self, deployment: Deployment, values: Mapping[str, object], *, message: str) -> bool:
+        """Write what its caller wants otherwise (None removes a field); False if it is not live by now."""
+        event = _event("changed", message)
+        return await self._change(deployment, LIVE_DEPLOYMENT, values, event=event, is_revised=True)
 
     async def transition(
         self,
@@ -141,29 +156,22 @@ class DeploymentStore:
         """
         return await self._change(
             deployment,
-            legal=predecessors(DEPLOYMENT, status),
-            values={"status": status, **values},
-            epoch=epoch,
-            message=message,
-            is_end=status is DeploymentStatus.DELETED,
+            predecessors(DEPLOYMENT, status),
+            {"status": status, "stage_at": time.time(), **values},
+            epoch=None if epoch is None else str(epoch),
+            event=_event(str(values.get("stage", status)), message),
+            forget_s=self._deleted_ttl_s if status is DeploymentStatus.DELETED else None,
         )
 
     async def _change(
         self,
         deployment: Deployment,
-        *,
         legal: tuple[DeploymentStatus, ...],
         values: Mapping[str, object],
-        epoch: int | None,
-        message: str | None = None,
-        assignment: Assignment | None = None,
-        is_end: bool = False,
+        **conditions: object,
     ) -> bool:
+        """`conditions` are further entries of the script's argument."""
         org, name = deployment.org, deployment.id
-        now = time.time()
-        fields = encode_fields(Deployment, {"updated": int(now), "stage_at": now, **values})
-        stage = values.get("stage") or values.get("status") or deployment.stage
-        event = {"at": int(now), "stage": str(stage), "message": message}
         answer = await self._store.run(
             "transition_deployment",
             [
@@ -179,21 +187,19 @@ class DeploymentStore:
                 script_argument(
                     {
                         "from": legal,
-                        "fields": fields,
-                        "event": json.dumps(event) if message else None,
+                        "fields": encode_fields(Deployment, {"updated": int(time.time()), **values}),
+                        "clear": [field for field, value in values.items() if value is None],
                         "member": f"{org} {name}",
                         "list_member": name,
-                        "epoch": None if epoch is None else str(epoch),
-                        "forget_s": self._deleted_ttl_s if is_end else None,
-                        "assignment": json.dumps(asdict(assignment)) if assignment else None,
                         "channel": keys.CHANGES_CHANNEL,
                         "message": change_message("deployment", org, name),
+                        **conditions,
                     }
                 )
             ],
         )
         if answer == "fenced":
-            raise FencedError(f"controller {epoch} was replaced")
+            raise FencedError(f"controller {conditions['epoch']} was replaced")
         return bool(answer == "changed")
 
     async def assignment(self, application: str) -> Assignment | None:
@@ -214,3 +220,12 @@ class DeploymentStore:
             return None
         failure = json.loads(text)
         return failure["code"], failure["message"]
+
+
+def _records_of_model(deployment: Deployment) -> list[str]:
+    """The keys under which its model is looked up: the organization's own, then the public one."""
+    return [keys.model(org, deployment.model) for org in (deployment.org, PUBLIC_ORG)]
+
+
+def _event(stage: str, message: str) -> str:
+    return json.dumps({"at": int(time.time()), "stage": stage, "message": message})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from itertools import takewhile
 from typing import cast
 
 from fyretoolkit.core.ids import new_id
@@ -16,6 +17,7 @@ from fyretoolkit.store.creation import Creation, Idempotency, create
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
 _SCAN_COUNT = 1000
+_PREFIX_STEP = 250
 
 
 class JobStore:
@@ -32,7 +34,7 @@ class JobStore:
             record_key=keys.job(job.org, job.id),
             fields=to_hash(job),
             open_set=keys.OPEN_JOBS,
-            lists={keys.jobs(job.org): job.id},
+            lists={keys.jobs(job.org): job.id, keys.QUEUED_JOBS: job.id},
             change=("job", job.org, job.id),
             idempotency=idempotency,
         )
@@ -65,6 +67,19 @@ class JobStore:
             starting_after = ids[-1]
         return found
 
+    async def queue_positions(self, job_ids: Sequence[str]) -> list[int]:
+        """Where each of these queued jobs stands, over all organizations; 1 is the next to run. O(log n) each.
+
+        A job that is not created yet has the position that it is about to get.
+        """
+        if not job_ids:
+            return []
+        async with translated():
+            pipeline = self._store.redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.zlexcount(keys.QUEUED_JOBS, "-", f"({job_id}")
+            return [1 + before for before in await pipeline.execute()]
+
     async def claim_run(
         self, org: str, job_id: str, *, lease_s: float, dead_epoch: int | None = None
     ) -> int | None:
@@ -74,13 +89,14 @@ class JobStore:
         """
         epoch = await self._store.run(
             "claim_run",
-            [keys.job(org, job_id)],
+            [keys.job(org, job_id), keys.QUEUED_JOBS],
             [
                 int(lease_s * 1000),
                 "" if dead_epoch is None else dead_epoch,
                 int(time.time()),
                 keys.CHANGES_CHANNEL,
                 change_message("job", org, job_id),
+                job_id,
             ],
         )
         return int(epoch) or None
@@ -117,6 +133,21 @@ class JobStore:
                 Awaitable[dict[str, str]], self._store.redis.hgetall(keys.job_shards(org, job_id))
             )
         return {int(shard): ShardCounts(**json.loads(text)) for shard, text in stored.items()}
+
+    async def committed_prefix(self, org: str, job_id: str) -> list[ShardCounts]:
+        """The committed shards from the first on, up to one that is not."""
+        found: list[ShardCounts] = []
+        while True:
+            shards = [str(shard) for shard in range(len(found), len(found) + _PREFIX_STEP)]
+            async with translated():
+                texts = await cast(
+                    Awaitable[list[str | None]],
+                    self._store.redis.hmget(keys.job_shards(org, job_id), shards),
+                )
+            known = [ShardCounts(**json.loads(text)) for text in takewhile(bool, texts) if text]
+            found += known
+            if len(known) < _PREFIX_STEP:
+                return found
 
     async def is_committed(self, org: str, job_id: str, shard: int) -> bool:
         """Whether this shard is in the output already."""
@@ -161,6 +192,7 @@ class JobStore:
                 keys.delivery(job.org, delivery_id) if delivery_id else "",
                 keys.OUTBOX,
                 keys.UNASSEMBLED_JOBS,
+                keys.QUEUED_JOBS,
             ],
             [
                 script_argument(
@@ -169,6 +201,7 @@ class JobStore:
                         "fields": encode_fields(BatchJob, fields),
                         "epoch": None if epoch is None else str(epoch),
                         "member": f"{job.org} {job.id}",
+                        "job": job.id,
                         "ttl_s": self._job_ttl_s,
                         "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
                         "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,

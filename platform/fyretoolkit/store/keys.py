@@ -1,8 +1,8 @@
 """Every Redis key, in one place. All names begin with `fyre:`; every key of a resource carries its organization.
 
 Permanent keys (all others expire): organizations and API keys, models, live deployments with their assignments and
-events, open jobs and those not assembled, the lists of these, the outbox, and the two counters `controller:epoch` and
-`routes:version`.
+events, open jobs and those not assembled, the lists of these and of files, the outbox, the secret of
+download links, and the two counters `controller:epoch` and `routes:version`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,27 @@ DEPLOYMENTS = "fyre:deployments"
 """Set of `<org> <deployment>` of all deployments that are not deleted."""
 OPEN_JOBS = "fyre:jobs:open"
 """Set of `<org> <job>` of all jobs that have not ended."""
+QUEUED_JOBS = "fyre:jobs:queued"
+"""Sorted set of the ids of all jobs that no run has claimed yet, in the order in which they are started."""
 UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
 """Set of `<org> <job>` of the ended jobs whose committed shards are not in an output file yet."""
+PREPARING_MODELS = "fyre:models:preparing"
+"""Set of `<org> <model>` of all models whose source is to be fetched and inspected."""
+FILES = "fyre:files"
+"""Set of `<org> <file>` of all files whose content is on the disk, or was."""
+ORGANIZATIONS = "fyre:organizations"
+"""Sorted set of `<order> <id>` of all organizations."""
+OPERATOR_KEYS = "fyre:operators"
+"""Set of the ids of the keys that manage organizations, the demo key aside; revoked ones are taken out."""
+DOWNLOAD_SIGNING = "fyre:downloads:secret"
+"""String: what links to results are signed with, in hexadecimal; made once."""
 OUTBOX = "fyre:outbox"
 """Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds)."""
+
+
+def organization(org: str) -> str:
+    """Hash: an organization."""
+    return f"fyre:organization:{org}"
 
 
 def api_key(key_id: str) -> str:
@@ -33,14 +50,19 @@ def org_keys(org: str) -> str:
     return f"fyre:org:{org}:keys"
 
 
+def org_admins(org: str) -> str:
+    """Set of the ids of an organization's keys that manage its keys; revoked ones are taken out."""
+    return f"fyre:org:{org}:admins"
+
+
 def model(org: str, model_id: str) -> str:
     """Hash: a model."""
     return f"fyre:org:{org}:model:{model_id}"
 
 
-def models(org: str) -> str:
-    """Sorted set of `<order> <id>`: an organization's models by registration."""
-    return f"fyre:org:{org}:models"
+def models(org: str, status: str | None = None) -> str:
+    """Sorted set of `<order> <id>`: an organization's models by registration, all or those with a status."""
+    return f"fyre:org:{org}:models:{status}" if status else f"fyre:org:{org}:models"
 
 
 def deployment(org: str, deployment_id: str) -> str:
@@ -51,6 +73,19 @@ def deployment(org: str, deployment_id: str) -> str:
 def deployment_events(org: str, deployment_id: str) -> str:
     """List of JSON events of a deployment, oldest first."""
     return f"fyre:org:{org}:deployment:{deployment_id}:events"
+
+
+def metrics(org: str, deployment_id: str) -> str:
+    """What the names of a deployment's metrics begin with; `<seconds of a bucket>:<its start>` follows.
+
+    Strings: JSON of what happened in that bucket.
+    """
+    return f"fyre:org:{org}:deployment:{deployment_id}:metrics:"
+
+
+def recorder(recorder_id: str) -> str:
+    """String: the number of the last batch of metrics that a process added."""
+    return f"fyre:recorder:{recorder_id}"
 
 
 def deployments(org: str) -> str:
@@ -88,6 +123,16 @@ def jobs(org: str) -> str:
     return f"fyre:org:{org}:jobs"
 
 
+def file(org: str, file_id: str) -> str:
+    """Hash: an uploaded file; expires with it."""
+    return f"fyre:org:{org}:file:{file_id}"
+
+
+def files(org: str) -> str:
+    """Sorted set of the ids of an organization's files; expired ones leave it when their content is removed."""
+    return f"fyre:org:{org}:files"
+
+
 def delivery(org: str, delivery_id: str) -> str:
     """Hash: a webhook delivery."""
     return f"fyre:org:{org}:delivery:{delivery_id}"
@@ -96,3 +141,13 @@ def delivery(org: str, delivery_id: str) -> str:
 def idempotency(org: str, operation: str, key: str) -> str:
     """Hash: the fingerprint of the first request with this key, and its answer."""
     return f"fyre:org:{org}:idempotency:{operation}:{key}"
+
+
+def request_log(org: str, key_id: str, category: str) -> str:
+    """List of the moments (Unix microseconds, newest first) of a key's counted reads or writes in the window."""
+    return f"fyre:org:{org}:limits:{key_id}:{category}"
+
+
+def token_ledger(org: str, key_id: str) -> str:
+    """Hash: which tokens of a key's predictions are spent, and which replica holds how many."""
+    return f"fyre:org:{org}:limits:{key_id}:inference"

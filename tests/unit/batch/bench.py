@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,18 +16,23 @@ import orjson
 from batch.runner import BatchRunner, Work
 from batch.runs import RunOverError
 from batch.worker import Predictor, ShardWorker
+from fyretoolkit.core.files import StoredFile
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
 from fyretoolkit.models.signature import Signature, TensorSpec
 from fyretoolkit.models.spec import resolve
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.jobs import JobStore
+from tests.support.uploads import add_upload
 
 T = TypeVar("T")
+ORG = "org_test"
 
 SPEC = resolve(
     None,
@@ -80,21 +86,39 @@ class Bench:
         """A connection for the running loop."""
         return Store(self.settings.redis_url.get_secret_value())
 
+    @asynccontextmanager
+    async def uploads(self) -> AsyncIterator[Uploads]:
+        """What the organization of the jobs uploaded."""
+        store = self.store()
+        yield Uploads(ORG, FileStore(store), self.settings.files_dir)
+        await store.close()
+
+    async def upload(self, content: bytes, filename: str, org: str = ORG) -> StoredFile:
+        """An uploaded file."""
+        store = self.store()
+        file = await add_upload(store, self.settings.files_dir, content, filename=filename, org=org)
+        await store.close()
+        return file
+
     async def create_job(self, content: bytes, name: str = "rows.jsonl", **more: object) -> BatchJob:
         """A queued job over a file with this content."""
         path = self.folder / name
         path.write_bytes(content)
+        return await self.create_job_over(f"file://{path}", **more)
+
+    async def create_job_over(self, input_url: str, **more: object) -> BatchJob:
+        """A queued job over what is at the URL."""
         job = BatchJob(
             id=new_id("job"),
-            org="org_test",
+            org=ORG,
             status=JobStatus.QUEUED,
             model="lengths",
             artifact="0" * 64,
             spec=SPEC.to_json(),
-            input_url=f"file://{path}",
+            input_url=input_url,
             created=int(time.time()),
-            **more,  # type: ignore[arg-type]
         )
+        job = replace(job, **more)  # type: ignore[arg-type]
         store = self.store()
         await JobStore(store, 60).create(job)
         await store.close()

@@ -30,7 +30,7 @@ def read_all(
     """All records of an input, through layout, plan and shards, as a run does it."""
     path = folder / "input"
     path.write_bytes(content)
-    layout = read_layout(path, url=name, content_type=None, max_header_bytes=CAP, max_columns=50)
+    layout = read_layout(path, name=name, content_type=None, max_header_bytes=CAP, max_columns=50)
     plan = cut(path, layout, target_bytes=target_bytes, max_record_bytes=CAP)
     reader = RecordReader(plan, shape, max_record_bytes=CAP, max_columns=50)
     found: list[Record | BadRecord] = []
@@ -228,7 +228,7 @@ def test_bytes_other_than_those_cut_are_refused(tmp_path: Path):
     """A file that changed behind the plan never gives rows."""
     path = tmp_path / "input"
     path.write_bytes(b"1\n2\n")
-    layout = read_layout(path, url="x.jsonl", content_type=None, max_header_bytes=CAP, max_columns=50)
+    layout = read_layout(path, name="x.jsonl", content_type=None, max_header_bytes=CAP, max_columns=50)
     plan = cut(path, layout, target_bytes=64, max_record_bytes=CAP)
     reader = RecordReader(plan, TEXT, max_record_bytes=CAP, max_columns=50)
     with pytest.raises(PlatformError, match="input_changed"):

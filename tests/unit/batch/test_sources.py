@@ -20,7 +20,7 @@ ROWS = b'{"text": "a"}\n' * 5000
 def pinned(path: Path) -> Source:
     """The file as it is now."""
     status = path.stat()
-    return Source(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    return Source(str(path), status.st_size, status.st_mtime_ns, status.st_ino, name=path.name)
 
 
 @pytest.mark.anyio
@@ -28,7 +28,8 @@ async def test_a_file_is_read_where_it_lies(bench: Bench, tmp_path: Path):
     """Nothing is copied; the pin survives the job's record."""
     path = bench.folder / "rows.jsonl"
     path.write_bytes(ROWS)
-    source = await stage(f"file://{path}", tmp_path, bench.settings)
+    async with bench.uploads() as uploads:
+        source = await stage(f"file://{path}", tmp_path, bench.settings, uploads)
     assert source == pinned(path)
     assert Source.from_json(source.to_json()) == source
     assert source.read(Shard(0, 14, 28, 1, 2, 1)) == b'{"text": "a"}\n'
@@ -44,10 +45,25 @@ async def test_packed_input_is_known_by_its_content(bench: Bench, tmp_path: Path
         b"".join(map(gzip.compress, halves)) if codec == "gzip" else pa.compress(ROWS, codec, asbytes=True)
     )
     path.write_bytes(packed)
-    source = await stage(f"file://{path}", tmp_path, bench.settings)
+    async with bench.uploads() as uploads:
+        source = await stage(f"file://{path}", tmp_path, bench.settings, uploads)
     assert Path(source.path) == tmp_path / "input"
     assert (tmp_path / "input").read_bytes() == ROWS
     assert path.exists()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_an_upload_is_staged_under_its_own_name(bench: Bench, tmp_path: Path, is_packed: bool):
+    """In the job's folder, where it stays when the upload goes."""
+    content = gzip.compress(ROWS) if is_packed else ROWS
+    file = await bench.upload(content, "rows.jsonl.gz")
+    async with bench.uploads() as uploads:
+        source = await stage(f"fyre://files/{file.id}", tmp_path, bench.settings, uploads)
+    (bench.settings.files_dir / file.id).unlink()
+    assert source.name == "rows.jsonl.gz"
+    assert Path(source.path).parent == tmp_path
+    assert source.read(Shard(0, 0, len(ROWS), 0, 1, 5000)) == ROWS
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fyretoolkit.control import deployments as module
+from fyretoolkit.control import errands
 from fyretoolkit.control.deployments import DeploymentReconciler
 from fyretoolkit.control.preparation import Prepared
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.models.manifest import Autoscaling
 from fyretoolkit.models.signature import Signature, TensorSpec
 from fyretoolkit.models.spec import ModelSpec, resolve
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deployments import DeploymentStore, FencedError
+from fyretoolkit.store.deployments import DeploymentStore
+from fyretoolkit.store.fencing import FencedError
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +40,7 @@ class FakeServe:
 
     def __init__(self) -> None:
         self.applications: dict[str, Application] = {}
+        self.applied: list[tuple[int, int]] = []
         self.warm_ups: list[str] = []
         self.warm_up_error: Exception | None = None
 
@@ -44,8 +50,16 @@ class FakeServe:
     def observe(self) -> list[Application]:
         return list(self.applications.values())
 
-    def start(self, deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
-        self.applications[deployment.id] = Application(deployment.id, ApplicationState.RUNNING, 1)
+    def apply(self, deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
+        fewest, most = deployment.replica_range
+        self.applied.append((fewest, most))
+        self.applications[deployment.id] = Application(
+            deployment.id,
+            ApplicationState.RUNNING,
+            fewest,
+            replica_range=(fewest, most),
+            target_replicas=fewest,
+        )
 
     def warm_up(self, application: str, timeout_s: float) -> None:
         self.warm_ups.append(application)
@@ -62,13 +76,18 @@ class FakePreparer:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.calls = 0
+        self.autoscaling: Autoscaling | None = None
+        self.is_done = asyncio.Event()
+        self.is_done.set()
 
     async def prepare(self, deployment: Deployment) -> Prepared:
         self.calls += 1
+        await self.is_done.wait()
         if self.error:
             raise self.error
-        spec = TensorSpec("x", "float32", (None, 2))
-        return Prepared(deployment.model, "a" * 64, resolve(None, Signature((spec,), (spec,))))
+        tensor = TensorSpec("x", "float32", (None, 2))
+        spec = resolve(None, Signature((tensor,), (tensor,)))
+        return Prepared(deployment.model, "a" * 64, spec.model_copy(update={"autoscaling": self.autoscaling}))
 
 
 class Scene:
@@ -85,14 +104,22 @@ class Scene:
         """A controller's reconciler, as after its start."""
         return DeploymentReconciler(self.settings, self.deployments, self.preparer, epoch=self.epoch)  # type: ignore[arg-type]
 
-    async def create(self) -> Deployment:
+    async def create(self, **more: Any) -> Deployment:
         """A deployment that was just asked for."""
         made = Deployment(
             id=new_id("dep"), org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.FETCHING,
             model="m", model_uri="file:///m.onnx", region="us-east-1", created=1, updated=1, stage_at=1.0,
         )  # fmt: skip
+        made = replace(made, **more)
         await self.deployments.create(made)
         return made
+
+    async def until(self, is_reached: Callable[[], bool], reconciler: DeploymentReconciler) -> None:
+        """Tick until it is."""
+        async with asyncio.timeout(10):
+            while not is_reached():
+                await reconciler.tick()
+                await asyncio.sleep(0.01)
 
     async def settled(self, made: Deployment, reconciler: DeploymentReconciler, *statuses: str) -> Deployment:
         """The deployment once it has one of the statuses, ticking until then."""
@@ -111,7 +138,7 @@ async def scene(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """An empty store and a Serve without applications."""
     serve = FakeServe()
     monkeypatch.setattr(module, "serve_driver", serve)
-    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    monkeypatch.setattr(errands, "_RETRY_S", 0.01)
     monkeypatch.setattr(module, "_DRAIN_S", 0.0)
     store = Store(redis_url)
     settings = Settings.model_validate({"home": tmp_path, "redis_url": redis_url})
@@ -228,3 +255,55 @@ async def test_a_degraded_deployment_is_tried_again(scene: Scene, error: Excepti
         await asyncio.sleep(0.01)
     scene.serve.warm_up_error = None
     await scene.settled(made, reconciler, "ready")
+
+
+async def test_a_running_deployment_gets_the_number_of_replicas_that_is_wanted_by_now(scene: Scene) -> None:
+    """Applied once, without another warm-up; how many run is recorded. A new controller has nothing to do."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    await scene.deployments.change(made, {"replicas": 3}, message="Three.")
+    await scene.until(lambda: len(scene.serve.applied) > 1, reconciler)
+    found = await scene.settled(made, reconciler, "ready")
+    while found.ready_replicas != 3:
+        found = await scene.settled(made, reconciler, "ready")
+    await scene.reconciler().tick()
+    assert scene.serve.applied == [(1, 1), (3, 3)]
+    assert scene.serve.warm_ups == [made.id]
+
+
+async def test_autoscaling_is_switched_on_and_off_in_place(scene: Scene) -> None:
+    """Bounds, other bounds, and the number of before."""
+    made, reconciler = await scene.create(replicas=2), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    for fewest, most in ((1, 4), (3, 4)):
+        bounds = {"min_replicas": fewest, "max_replicas": most}
+        await scene.deployments.change(made, {"autoscaling": bounds}, message="By load.")
+        await scene.until(lambda most=(fewest, most): scene.serve.applied[-1] == most, reconciler)  # type: ignore[misc]
+    await scene.deployments.change(made, {"autoscaling": None}, message="Off.")
+    await scene.until(lambda: scene.serve.applied[-1] == (2, 2), reconciler)
+    assert scene.serve.applied == [(2, 2), (1, 4), (3, 4), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "change", "applied"),
+    [
+        ({}, None, (2, 5)),
+        ({"is_scale_chosen": True}, None, (1, 1)),
+        ({}, {"replicas": 4, "is_scale_chosen": True}, (4, 4)),
+        ({}, {"traffic": 4}, (2, 5)),
+    ],
+)
+async def test_the_manifest_scales_what_its_caller_did_not(
+    scene: Scene, chosen: dict[str, Any], change: dict[str, Any] | None, applied: tuple[int, int]
+) -> None:
+    """Whether the caller asked at creation, or while the artifact was being fetched."""
+    scene.preparer.autoscaling = Autoscaling(min_replicas=2, max_replicas=5)
+    scene.preparer.is_done.clear()
+    made, reconciler = await scene.create(**chosen), scene.reconciler()
+    await scene.until(lambda: scene.preparer.calls == 1, reconciler)
+    if change:
+        await scene.deployments.change(made, change, message="Otherwise.")
+    scene.preparer.is_done.set()
+    found = await scene.settled(made, reconciler, "ready")
+    assert scene.serve.applied == [applied]
+    assert found.replica_range == applied

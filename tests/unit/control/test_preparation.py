@@ -17,8 +17,10 @@ from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
 from tests.support.onnx_graphs import echo, lookup
+from tests.support.uploads import add_upload
 
 pytestmark = pytest.mark.anyio
 
@@ -38,11 +40,23 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def models(redis_url: str) -> AsyncIterator[ModelStore]:
+async def store(redis_url: str) -> AsyncIterator[Store]:
+    """An empty store."""
+    opened = Store(redis_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def models(store: Store) -> ModelStore:
     """An empty registry."""
-    store = Store(redis_url)
-    yield ModelStore(store)
-    await store.close()
+    return ModelStore(store)
+
+
+@pytest.fixture
+def preparer(settings: Settings, models: ModelStore, store: Store) -> Preparer:
+    """What is tested here."""
+    return Preparer(settings, models, FileStore(store))
 
 
 def wanted(uri: str, *, model: str = "m", org: str = "org_a", is_chosen: bool = True) -> Deployment:
@@ -60,10 +74,11 @@ def written(folder: Path, name: str, graph: bytes) -> str:
     return path.as_uri()
 
 
-async def test_a_file_becomes_a_model(settings: Settings, models: ModelStore, tmp_path: Path) -> None:
+async def test_a_file_becomes_a_model(
+    preparer: Preparer, settings: Settings, models: ModelStore, tmp_path: Path
+) -> None:
     """Fetched, inspected, stored by content, registered; nothing unfinished is left. Twice is once."""
     uri = written(tmp_path, "a.onnx", lookup())
-    preparer = Preparer(settings, models)
     first = await preparer.prepare(wanted(uri))
     assert await preparer.prepare(wanted(uri)) == first
     model = await models.get("org_a", "m")
@@ -72,11 +87,8 @@ async def test_a_file_becomes_a_model(settings: Settings, models: ModelStore, tm
     assert [path.name for path in settings.artifacts_dir.iterdir()] == [first.artifact]
 
 
-async def test_an_id_in_use_by_other_content_is_a_conflict(
-    settings: Settings, models: ModelStore, tmp_path: Path
-) -> None:
+async def test_an_id_in_use_by_other_content_is_a_conflict(preparer: Preparer, tmp_path: Path) -> None:
     """The organization's own id, or one of a public model: neither is taken over."""
-    preparer = Preparer(settings, models)
     await preparer.prepare(wanted(written(tmp_path, "a.onnx", lookup()), org=PUBLIC_ORG))
     await preparer.prepare(wanted(written(tmp_path, "a.onnx", lookup()), model="own"))
     other = written(tmp_path, "b.onnx", echo("float32", ["N", 2]))
@@ -86,24 +98,65 @@ async def test_an_id_in_use_by_other_content_is_a_conflict(
         assert refused.value.code == "model_conflict"
 
 
-async def test_a_folder_names_its_model_itself(
-    settings: Settings, models: ModelStore, tmp_path: Path
-) -> None:
+async def test_a_folder_names_its_model_itself(preparer: Preparer, tmp_path: Path) -> None:
     """The manifest's id counts where the caller chose none."""
     package = tmp_path / "files" / "package"
     package.mkdir()
     (package / "model.onnx").write_bytes(lookup())
     (package / "model.yaml").write_text("id: by-manifest\n", "utf-8")
-    prepared = await Preparer(settings, models).prepare(wanted(package.as_uri(), is_chosen=False))
+    prepared = await preparer.prepare(wanted(package.as_uri(), is_chosen=False))
     assert prepared.model == "by-manifest"
 
 
-async def test_what_a_killed_process_left_is_removed(settings: Settings, models: ModelStore) -> None:
+async def test_what_a_killed_process_left_is_removed(preparer: Preparer, settings: Settings) -> None:
     """Old and unfinished: removed. Being fetched now, or an artifact: left alone."""
     names = (".fetch-old", ".fetch-new", "0" * 64)
     for name in names:
         (settings.artifacts_dir / name / "unpacked").mkdir(parents=True)
     for name in (".fetch-old", "0" * 64):
         os.utime(settings.artifacts_dir / name, (time.time() - 4000,) * 2)
-    Preparer(settings, models).remove_unfinished()
+    preparer.remove_unfinished()
     assert {path.name for path in settings.artifacts_dir.iterdir()} == {".fetch-new", "0" * 64}
+
+
+@pytest.mark.parametrize("mode", ["development", "production"])
+async def test_an_upload_becomes_a_model(
+    settings: Settings, models: ModelStore, store: Store, mode: str
+) -> None:
+    """Only for the organization that uploaded it; the upload itself is left alone, nothing unfinished is left."""
+    settings = settings.model_copy(update={"mode": mode})
+    preparer = Preparer(settings, models, FileStore(store))
+    file = await add_upload(store, settings.files_dir, lookup(), filename="unpacked")
+    uri = f"fyre://files/{file.id}"
+    prepared = await preparer.prepare(wanted(uri))
+    model = await models.get("org_a", "m")
+    assert model is not None
+    assert (model.artifact, model.source_uri) == (prepared.artifact, uri)
+    assert (settings.files_dir / file.id).read_bytes() == lookup()
+    assert [path.name for path in settings.artifacts_dir.iterdir()] == [prepared.artifact]
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(uri, org="org_b"))
+    assert refused.value.code == "artifact_not_found"
+
+
+async def test_an_upload_that_is_gone_is_an_artifact_that_is_not_found(
+    preparer: Preparer, settings: Settings, store: Store
+) -> None:
+    """Deleted between the POST and the fetch."""
+    file = await add_upload(store, settings.files_dir, lookup(), filename="m.onnx")
+    await FileStore(store).delete("org_a", file.id)
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(f"fyre://files/{file.id}"))
+    assert refused.value.code == "artifact_not_found"
+    assert "Upload it again" in refused.value.message
+
+
+async def test_an_upload_is_named_in_what_is_said_of_it(
+    preparer: Preparer, settings: Settings, store: Store
+) -> None:
+    """By the name that its owner gave it."""
+    file = await add_upload(store, settings.files_dir, b"no archive", filename="Package.zip")
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(f"fyre://files/{file.id}"))
+    assert refused.value.code == "invalid_package"
+    assert "Package.zip" in refused.value.message

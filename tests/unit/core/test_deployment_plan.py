@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from fyretoolkit.core.deployments import (
     MarkDeleted,
     Prepare,
     RemoveApplication,
+    Scale,
     Start,
     WarmUp,
     plan,
@@ -46,9 +48,9 @@ def deployment(status: str, stage: str = "ready", age_s: float = 1) -> Deploymen
     return replace(DEPLOYMENT, status=DeploymentStatus(status), stage=Stage(stage), stage_at=NOW - age_s)
 
 
-def application(state: str, running: int = 0, message: str = "") -> Application:
+def application(state: str, running: int = 0, message: str = "", **more: Any) -> Application:
     """Its application."""
-    return Application(DEPLOYMENT.id, ApplicationState(state), running, message)
+    return Application(DEPLOYMENT.id, ApplicationState(state), running, message, **more)
 
 
 def decided(desired: Deployment, observed: Application | None) -> list[Command]:
@@ -63,6 +65,7 @@ READY = deployment("ready")
 DEGRADED = deployment("degraded")
 DRAINING = deployment("draining", age_s=3)
 FAILED = deployment("failed")
+BOUNDED = replace(READY, autoscaling={"min_replicas": 2, "max_replicas": 4})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_draining_waits_for_late_ingresses() -> None:
         ("starting", application("starting"), "load_timeout"),
         (
             "starting",
-            application("starting", message="1 replica has taken over 30s to be scheduled"),
+            application("starting", message="1 replica has taken over 30s to be scheduled", is_placed=False),
             "no_capacity",
         ),
         ("warming", application("running", 1), "load_timeout"),
@@ -117,6 +120,69 @@ def test_stages_are_bounded(stage: str, observed: Application | None, code: str)
     (command,) = decided(deployment("provisioning", stage, age_s=101), observed)
     assert isinstance(command, Fail)
     assert command.code == code
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "commands"),
+    [
+        (READY, application("running", 1, replica_range=(1, 1)), []),
+        (READY, application("running", 2, replica_range=(2, 2)), [Scale(READY)]),
+        (READY, application("unhealthy", 0, replica_range=(2, 2)), [Degrade(READY)]),
+        (BOUNDED, application("running", 1, replica_range=(1, 1)), [Scale(BOUNDED)]),
+        (BOUNDED, application("running", 3, replica_range=(2, 4)), []),
+        (STARTING, application("starting", 0, replica_range=(9, 9)), [Scale(STARTING)]),
+        (STARTING, application("running", 1, replica_range=(9, 9)), [WarmUp(STARTING)]),
+        (DEGRADED, application("unhealthy", 0, replica_range=(9, 9)), [Scale(DEGRADED)]),
+        (DEGRADED, application("running", 1, replica_range=(9, 9)), [WarmUp(DEGRADED)]),
+        (DEGRADED, application("failed", 0, replica_range=(9, 9)), [RemoveApplication(DEPLOYMENT.id)]),
+        (DRAINING, application("deleting", 1, replica_range=(9, 9)), []),
+        (FAILED, application("deleting", 1, replica_range=(9, 9)), []),
+    ],
+)
+def test_the_scale_follows_what_is_desired(
+    desired: Deployment, observed: Application, commands: list[Command]
+) -> None:
+    """Whoever set it, and whenever: a number of replicas, or bounds, that differ are set anew."""
+    assert decided(desired, observed) == commands
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "target", "desired"),
+    [(None, 7, 3), ({"min_replicas": 2, "max_replicas": 5}, 0, 2), ({"min_replicas": 2, "max_replicas": 5}, 4, 4),
+     ({"min_replicas": 2, "max_replicas": 5}, 9, 5)],
+)  # fmt: skip
+def test_how_many_replicas_are_desired(autoscaling: dict[str, int] | None, target: int, desired: int) -> None:
+    """The number asked for; with autoscaling what Serve aims at, which new bounds hold at once."""
+    found = replace(READY, replicas=3, autoscaling=autoscaling, target_replicas=target)
+    assert found.desired_replicas == desired
+
+
+@pytest.mark.parametrize(
+    ("age_s", "is_placed", "code"),
+    [
+        (305, False, None),
+        (306, False, "no_capacity"),
+        (306, True, None),
+        (360, True, None),
+        (361, True, "load_timeout"),
+    ],
+)
+def test_a_wait_for_capacity_lasts_as_long_as_the_caller_said(
+    age_s: float, is_placed: bool, code: str | None
+) -> None:
+    """300 s, and 5 s for its process; a replica that found room has its 60 s to load after that."""
+    waiting = replace(deployment("provisioning", "starting", age_s), max_wait_s=300)
+    bounds = replace(BOUNDS, place_s=5)
+    commands = plan([waiting], [application("starting", is_placed=is_placed)], NOW, bounds=bounds)
+    assert [command.code for command in commands if isinstance(command, Fail)] == ([code] if code else [])
+
+
+def test_a_short_wait_is_short() -> None:
+    """1 s: nobody waits for the 60 s that loading may take."""
+    waiting = replace(deployment("provisioning", "starting", age_s=3), max_wait_s=1)
+    (command,) = plan([waiting], [application("starting", is_placed=False)], NOW, bounds=BOUNDS)
+    assert isinstance(command, Fail)
+    assert (command.code, command.message) == ("no_capacity", "No node had room for a replica within 1 s.")
 
 
 def test_orphans_are_removed() -> None:
@@ -132,13 +198,21 @@ def test_orphans_are_removed() -> None:
     st.sampled_from(list(ApplicationState)) | st.none(),
     st.integers(0, 2),
     st.floats(0, 1000),
+    st.integers(1, 2),
 )
 def test_a_plan_never_resurrects(
-    status: DeploymentStatus, stage: Stage, state: ApplicationState | None, running: int, age_s: float
+    status: DeploymentStatus,
+    stage: Stage,
+    state: ApplicationState | None,
+    running: int,
+    age_s: float,
+    replicas: int,
 ) -> None:
     """Whatever is observed, nothing is started for a deployment that failed, drains or is deleted."""
-    observed = Application(DEPLOYMENT.id, state, running) if state else None
+    observed = (
+        Application(DEPLOYMENT.id, state, running, replica_range=(replicas, replicas)) if state else None
+    )
     commands = decided(deployment(status, stage, age_s), observed)
     assert len(commands) <= 1
     if status in (DeploymentStatus.FAILED, DeploymentStatus.DRAINING, DeploymentStatus.DELETED):
-        assert not any(isinstance(command, Prepare | Start | WarmUp) for command in commands)
+        assert not any(isinstance(command, Prepare | Start | Scale | WarmUp) for command in commands)

@@ -89,6 +89,7 @@ def test_a_file_arrives_whole(origin: Origin, folder: Path, development: Policy)
         content_type="text/csv",
         etag='"v1"',
         final_url=origin.url("/a.csv"),
+        name="a.csv",
     )
     assert fetched == expected
     assert fetched.path.read_bytes() == body

@@ -63,7 +63,7 @@ def test_a_file_is_copied_whole(root: Path, tmp_path: Path, development: Policy)
     """`fetch` of a file gives the same kind of result as of a download."""
     (root / "a.csv").write_bytes(b"abc")
     fetched = copy(f"file://{root}/a.csv", tmp_path / "copy", development)
-    assert fetched == Fetched(tmp_path / "copy", 3, SHA256_ABC, None, None, f"file://{root}/a.csv")
+    assert fetched == Fetched(tmp_path / "copy", 3, SHA256_ABC, None, None, f"file://{root}/a.csv", "a.csv")
     assert (tmp_path / "copy").read_bytes() == b"abc"
 
 

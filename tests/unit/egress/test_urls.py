@@ -112,9 +112,12 @@ def test_plain_public_url_is_allowed(text: str, expected: ParsedUrl, production:
 
 
 def test_production_takes_neither_http_nor_files(production: Policy, root: Path) -> None:
-    """Production is https to public hosts, and the message says so."""
+    """Production is https to public hosts, and uploads; the message says so."""
     assert not is_allowed("http://example.com/", production)
-    with pytest.raises(PlatformError, match=r"Allowed: a public host with https:// on port 80 or 443\.$"):
+    allowed = (
+        r"Allowed: a public host with https:// on port 80 or 443; an uploaded file with fyre://files/<id>\.$"
+    )
+    with pytest.raises(PlatformError, match=allowed):
         check_url(f"file://{root}/a.csv", production)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from fyretoolkit.core.errors import CATALOGUE
 from fyretoolkit.launch import children
-from fyretoolkit.launch.haproxy_wrapper import FAILURES, confine
+from fyretoolkit.launch.haproxy_wrapper import FAILURES, REFUSALS, confine
 
 # The lines of Serve's template that matter (ray 2.60, serve/_private/haproxy_templates.py), as rendered.
 RENDERED = """global
@@ -43,6 +43,7 @@ listen stats
 # Besides the lines that every status of FAILURES and the frontend get, left out by `without_envelopes`.
 CONFINED = """# confined to loopback
 global
+    tune.http.maxhdr 6000
     log stderr format raw local0 notice
     stats socket /tmp/x/s mode 600 level admin expose-fd listeners
     maxconn 4096
@@ -70,7 +71,7 @@ def test_pages_and_socket_are_narrowed_and_nothing_else_changes() -> None:
 
 def without_envelopes(configuration: str) -> str:
     """The configuration less what answers in our schema."""
-    ours = ("unique-id-format", "http-error", "http-request return", "http-request set-var(txn.request_id)")
+    ours = ("unique-id-format", "http-error", "http-request", "http-response")
     return "".join(line for line in configuration.splitlines(True) if not line.strip().startswith(ours))
 
 
@@ -79,10 +80,24 @@ def test_a_second_rewrite_changes_nothing() -> None:
     assert confine(confine(RENDERED)) == confine(RENDERED)
 
 
-@pytest.mark.parametrize("bind", ["    bind 0.0.0.0:8000", "    bind 10.0.0.1:80"])
-def test_an_address_that_was_chosen_is_kept(bind: str) -> None:
-    """Production mode serves the API on other interfaces; that is the operator's choice."""
-    assert bind in confine(f"frontend http_frontend\n{bind}\n")
+@pytest.mark.parametrize(
+    ("host", "binds"),
+    [
+        ("127.0.0.1", ["bind 127.0.0.1:8000"]),
+        ("0.0.0.0", ["bind 0.0.0.0:8000"]),
+        ("::", ["bind :::8000 v4v6"]),
+        ("10.0.0.1", ["bind 127.0.0.1:8000", "bind 10.0.0.1:8000"]),
+        ("::1", ["bind 127.0.0.1:8000", "bind ::1:8000"]),
+    ],
+)
+def test_the_api_alone_listens_where_the_operator_says(host: str, binds: list[str]) -> None:
+    """And on loopback as ever; statistics and metrics stay there."""
+    frontends = confine(RENDERED, host).partition("frontend http_frontend\n")
+    api, listen, stats = frontends[2].partition("listen stats\n")
+    assert [line.strip() for line in api.splitlines() if "bind" in line] == binds
+    assert listen
+    assert "bind 127.0.0.1:8404" in stats
+    assert "bind 127.0.0.1:9101" in frontends[0]
 
 
 def test_serve_still_renders_what_is_rewritten_here() -> None:
@@ -113,12 +128,13 @@ def test_haproxy_accepts_the_confined_file(tmp_path: Path) -> None:
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(RENDERED.replace("/tmp/x/s", str(tmp_path / "s")))
     wrapper = tmp_path / "haproxy"
-    children.write_haproxy_wrapper(wrapper)
+    children.write_haproxy_wrapper(wrapper, "0.0.0.0")
     done = subprocess.run(
         [wrapper, "-c", "-f", configuration], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "bind 127.0.0.1:8404" in configuration.read_text()
+    assert "bind 0.0.0.0:8000" in configuration.read_text()
 
 
 FRONTEND = """global
@@ -157,6 +173,21 @@ class Front:
             body = response.read()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, body
 
+    def answer_behind(self, content_type: bytes, status: int) -> tuple[int, dict[str, str], bytes]:
+        """What comes through of a replica's answer `{}`."""
+
+        def reply() -> None:
+            with self.replica.accept()[0] as connection:
+                connection.recv(1000)
+                head = b"HTTP/1.1 %d X\r\ncontent-type: %s\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+                connection.sendall(head % (status, content_type) + b"{}")
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        found = self.answer(GET + b"\r\n")
+        thread.join()
+        return found
+
 
 @pytest.fixture
 def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Front]:
@@ -171,7 +202,7 @@ def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Front]:
         configuration.write_text(
             FRONTEND.format(port=port, replica=replica.getsockname()[1], backend=backend)
         )
-        children.write_haproxy_wrapper(wrapper)
+        children.write_haproxy_wrapper(wrapper, "127.0.0.1")
         process = subprocess.Popen([wrapper, "-q", "-db", "-f", configuration])
         try:
             wait_for_listener(port, process)
@@ -260,6 +291,39 @@ def test_a_header_of_20_kb_is_431_in_our_envelope(front: Front) -> None:
     check_envelope(front.answer(GET + large), 431, "headers_too_large")
 
 
+def test_many_headers_are_431_in_our_envelope(front: Front) -> None:
+    """A hundred were HAProxy's limit, and its answer the page in HTML."""
+    many = b"".join(b"x-%d: a\r\n" % number for number in range(2000))
+    check_envelope(front.answer(GET + many + b"\r\n"), 431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    "line", [b"CONNECT x:443 HTTP/1.1", b"BREW /models HTTP/1.1", b"get /models HTTP/1.1"]
+)
+def test_a_method_that_no_path_takes_is_405_in_our_envelope(front: Front, line: bytes) -> None:
+    """The replicas' own server answered `Invalid HTTP request received.`"""
+    headers = check_envelope(front.answer(line + b"\r\nhost: x:443\r\n\r\n"), 405, "method_not_allowed")
+    assert headers["allow"] == "GET, HEAD, POST, PATCH, DELETE"
+
+
+@pytest.mark.parametrize("target", [b"*", b"models", b"/-/routes", b"/-/healthz"])
+def test_what_is_no_path_of_the_api_is_404_in_our_envelope(front: Front, target: bytes) -> None:
+    """Serve's own pages among it: they name the applications to everybody."""
+    check_envelope(front.answer(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "invalid_request"), (500, "internal_error"), (503, "unavailable")]
+)
+def test_a_failure_of_the_replicas_server_is_said_in_our_envelope(
+    front: Front, status: int, code: str
+) -> None:
+    """Uvicorn answers with a text what it cannot read; an answer of the API's own passes as it is."""
+    front.replica.listen()
+    check_envelope(front.answer_behind(b"text/plain; charset=utf-8", status), status, code)
+    assert front.answer_behind(b"application/json", status)[2] == b"{}"
+
+
 def test_what_is_no_http_gets_haproxys_own_page(front: Front) -> None:
     """A raw space in the path: HAProxy 2.8 cannot be told otherwise. Once it can, this test fails: correct the docs."""
     status, headers, body = front.answer(b"GET /a b HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -269,6 +333,6 @@ def test_what_is_no_http_gets_haproxys_own_page(front: Front) -> None:
 
 def test_every_failure_has_a_code_of_the_catalogue() -> None:
     """With its status; but for 408, which the catalogue does not have."""
-    for status, (code, message) in FAILURES.items():
+    for status, (code, message) in (FAILURES | REFUSALS).items():
         assert CATALOGUE[code].status == (400 if status == 408 else status)
         assert "'" not in message

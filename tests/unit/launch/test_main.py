@@ -119,7 +119,7 @@ def test_a_relative_configuration_is_the_same_file_for_the_supervisor(
 
 def test_a_privileged_port_is_not_said_to_be_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells the two apart."""
-    monkeypatch.setattr(preflight, "bind_error", lambda _: errno.EACCES)
+    monkeypatch.setattr(preflight, "bind_error", lambda *_: errno.EACCES)
     with pytest.raises(
         LaunchError, match="Port 80 may only be bound by root: use --port with a number from 1024"
     ):

@@ -26,7 +26,8 @@ GIB = 1 << 30
 def a_copy(home: Path, base: int = 20_480) -> Copy:
     """A copy that does not run."""
     return Copy(
-        home=Home(home), runtime_dir=runtime_dir(home), run_id="run", port=8000, mode="development", has_demo=True,
+        home=Home(home), runtime_dir=runtime_dir(home), run_id="run", host="127.0.0.1", port=8000,
+        mode="development", has_demo=True,
         ports=PortBlock(base), redis_url="unix:///s",
     )  # fmt: skip
 

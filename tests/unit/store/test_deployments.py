@@ -12,11 +12,11 @@ from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
 from fyretoolkit.core.models import Model
-from fyretoolkit.core.organizations import PUBLIC_ORG, ApiKey, Scope
+from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.store import keys
-from fyretoolkit.store.api_keys import ApiKeyStore, key_digest
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deployments import Assignment, DeploymentStore, FencedError
+from fyretoolkit.store.deployments import Assignment, DeploymentStore
+from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.models import ModelStore
 
 Run = Callable[[Callable[[Store], Any]], Any]
@@ -170,18 +170,5 @@ def test_model_pages_merge_own_and_public(with_store: Run) -> None:
         first = await models.page("org_a", 3)
         rest = await models.page("org_a", 10, after=first[-1])
         assert [model.id for model in first + rest] == [model.id for model in reversed(made)]
-
-    with_store(scenario)
-
-
-def test_a_key_is_not_kept_in_clear(with_store: Run) -> None:
-    """What Redis holds is a digest; scopes come back as they were."""
-
-    async def scenario(store: Store) -> None:
-        secret = "sk_live_abc_verysecret"
-        key = ApiKey("abc", "org_a", key_digest(secret), (Scope.READ, Scope.PREDICT), "ci", 1)
-        await ApiKeyStore(store).add(key)
-        assert await ApiKeyStore(store).get("abc") == key
-        assert "verysecret" not in str(await store.read_hash(keys.api_key("abc")))
 
     with_store(scenario)

@@ -340,6 +340,73 @@ def test_expired_jobs_leave_no_gap_in_a_page(with_store: Run) -> None:
     with_store(scenario)
 
 
+def test_the_committed_prefix_ends_at_the_first_gap(with_store: Run) -> None:
+    """However many shards there are: it is read in steps."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        job = await committed_job(jobs)
+        assert await jobs.committed_prefix(job.org, job.id) == [COUNTS]
+        for shard in range(2, 600):
+            await jobs.commit_shard(job.org, job.id, 1, shard, replace(COUNTS, succeeded=shard))
+        assert await jobs.committed_prefix(job.org, job.id) == [COUNTS]
+        await jobs.commit_shard(job.org, job.id, 1, 1, replace(COUNTS, succeeded=1))
+        found = await jobs.committed_prefix(job.org, job.id)
+        assert [counts.succeeded for counts in found[1:]] == list(range(1, 600))
+        assert await jobs.committed_prefix(job.org, "job_x") == []
+
+    with_store(scenario)
+
+
+def test_the_queue_is_left_with_the_claim_and_with_the_end(with_store: Run) -> None:
+    """Positions count the queued jobs alone, of all organizations, by age; the first claim moves all others up."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        made = [new_job(org=org) for org in ("org_a", "org_b", "org_a", "org_b", "org_a")]
+        ids = [job.id for job in made]
+        assert await jobs.queue_positions(ids) == [1] * 5
+        for job in made:
+            await jobs.create(job)
+        assert await jobs.queue_positions(ids) == [1, 2, 3, 4, 5]
+        await jobs.claim_run(made[0].org, ids[0], lease_s=60)
+        await jobs.finish(made[2], JobStatus.CANCELED)
+        assert await jobs.queue_positions([ids[1], ids[3], ids[4]]) == [1, 2, 3]
+        await jobs.claim_run(made[0].org, ids[0], lease_s=60, dead_epoch=1)
+        assert await store.redis.zrange(keys.QUEUED_JOBS, 0, -1) == [ids[1], ids[3], ids[4]]
+        assert await jobs.queue_positions([]) == []
+
+    with_store(scenario)
+
+
+def test_a_job_that_was_queued_before_there_was_a_queue_runs_and_ends(with_store: Run) -> None:
+    """Records of an earlier version are in no sorted set."""
+
+    async def scenario(store: Store) -> None:
+        jobs, older, newer = JobStore(store, TTL_S), new_job(), new_job()
+        for job in (older, newer):
+            await jobs.create(job)
+        await store.redis.delete(keys.QUEUED_JOBS)
+        assert await jobs.queue_positions([older.id, newer.id]) == [1, 1]
+        assert await jobs.claim_run(older.org, older.id, lease_s=60) == 1
+        assert await jobs.finish(newer, JobStatus.CANCELED) is JobStatus.CANCELED
+        assert await jobs.finish(older, JobStatus.COMPLETED, epoch=1) is JobStatus.COMPLETED
+
+    with_store(scenario)
+
+
+def test_more_calls_at_once_than_connections_wait_for_one(with_store: Run) -> None:
+    """The 101st of simultaneous calls was answered with "unavailable"."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        made = [new_job() for _ in range(300)]
+        await asyncio.gather(*(jobs.create(job) for job in made))
+        assert len(await jobs.open_jobs()) == 300
+
+    with_store(scenario)
+
+
 def test_a_store_that_is_away_is_a_typed_error() -> None:
     """No Redis: 503 with a Retry-After, not an exception of the client library."""
 

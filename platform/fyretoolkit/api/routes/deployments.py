@@ -14,15 +14,21 @@ from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, failures, request_body
 from fyretoolkit.api.pages import check_cursor, fill_page
 from fyretoolkit.api.services import Services
-from fyretoolkit.api.sources import resolve_source
+from fyretoolkit.api.sources import not_ready, resolve_source
 from fyretoolkit.core.deployments import PREFIX, Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
-from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.core.lifecycles import LIVE_DEPLOYMENT, DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG, Principal, Scope
-from fyretoolkit.schemas.deployments import DeletedDeployment, DeploymentCreate, DeploymentResource
+from fyretoolkit.schemas.deployments import (
+    DeletedDeployment,
+    DeploymentChange,
+    DeploymentCreate,
+    DeploymentResource,
+)
 from fyretoolkit.schemas.pages import Page, PageQuery
 from fyretoolkit.serving.predict import unknown_region
+from fyretoolkit.store.creation import CreationOutcome
 
 COLLECTION = "/deployments"
 _GONE = (DeploymentStatus.DRAINING, DeploymentStatus.DELETED)
@@ -53,6 +59,8 @@ async def create_deployment(
     creation = await services.deployments.create(
         deployment, idempotency=claim.with_answer(answer) if claim else None
     )
+    if creation.outcome is CreationOutcome.REFUSED:  # archived since it was looked up
+        raise not_ready(deployment.model, str(creation.answer))
     return created(creation, answer, status=201, collection=COLLECTION)
 
 
@@ -84,6 +92,36 @@ async def get_deployment(deployment_id: str, principal: Reader, services: Parts)
     raise PlatformError("deployment_not_found")
 
 
+@router.patch(
+    COLLECTION + "/{deployment_id}",
+    summary="Change a deployment",
+    responses=failures(404, 409),
+    openapi_extra=request_body(DeploymentChange),
+)
+async def change_deployment(
+    deployment_id: str,
+    principal: Writer,
+    services: Parts,
+    body: Annotated[DeploymentChange, Depends(json_body(DeploymentChange))],
+) -> DeploymentResource:
+    """Answers at once with what is wanted; replicas come and go after that, and none restarts that stays."""
+    deployment = await _changeable(services, principal, deployment_id)
+    changes = {name: getattr(body, name) for name in body.model_fields_set}
+    if body.autoscaling is not None:
+        changes["autoscaling"] = body.autoscaling.model_dump()
+    if "replicas" in changes and "autoscaling" not in changes and deployment.autoscaling:
+        raise PlatformError(
+            "deployment_not_changeable",
+            "This deployment scales itself. Change the bounds of autoscaling, or send "
+            '"autoscaling": null with replicas.',
+        )
+    if changes.keys() & {"replicas", "autoscaling"}:
+        changes["is_scale_chosen"] = True
+    if not await services.deployments.change(deployment, changes, message=_described(body)):
+        await _changeable(services, principal, deployment_id)  # says what it has become
+    return await _resource_of(services, await _changeable(services, principal, deployment_id))
+
+
 @router.delete(
     COLLECTION + "/{deployment_id}", summary="Delete a deployment", responses=failures(401, 403, 404, 503)
 )
@@ -91,7 +129,7 @@ async def delete_deployment(deployment_id: str, principal: Writer, services: Par
     """Out of the routing table first; requests in flight finish, then its replicas are freed. Repeatable for 24 h."""
     deployment = await _find(services, principal.org, deployment_id)
     if deployment is None:
-        raise await _not_deletable(services, principal, deployment_id)
+        raise await _not_found(services, principal, deployment_id, "delete")
     if deployment.status not in _GONE:
         await services.deployments.transition(
             deployment, DeploymentStatus.DRAINING, message="The caller deleted it."
@@ -120,20 +158,56 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
         traffic=body.traffic,
         num_gpus=body.num_gpus,
         is_model_id_chosen=source.is_id_chosen,
+        max_wait_s=body.max_wait_s,
+        is_scale_chosen=bool(body.model_fields_set & {"replicas", "autoscaling"}),
         autoscaling=body.autoscaling.model_dump() if body.autoscaling else None,
         artifact=source.artifact,
         spec=source.spec,
     )
 
 
-async def _not_deletable(services: Services, principal: Principal, deployment_id: str) -> PlatformError:
+async def _changeable(services: Services, principal: Principal, deployment_id: str) -> Deployment:
+    """The organization's own deployment, if what is wanted of it may change.
+
+    Raises:
+        PlatformError: `deployment_not_found`, `deployment_not_changeable`.
+    """
+    deployment = await _find(services, principal.org, deployment_id)
+    if deployment is None:
+        raise await _not_found(services, principal, deployment_id, "change")
+    if deployment.status in _GONE:
+        raise PlatformError("deployment_not_found")
+    if deployment.status not in LIVE_DEPLOYMENT:
+        raise PlatformError(
+            "deployment_not_changeable",
+            f"This deployment is {deployment.status}. Delete it and create another with POST /deployments.",
+        )
+    return deployment
+
+
+def _described(body: DeploymentChange) -> str:
+    """What a change asks for, as its event says it."""
+    parts = [
+        f"{name} {getattr(body, name)}" for name in ("replicas", "traffic") if name in body.model_fields_set
+    ]
+    if body.autoscaling is not None:
+        bounds = body.autoscaling
+        parts.append(f"{bounds.min_replicas} to {bounds.max_replicas} replicas by load")
+    elif "autoscaling" in body.model_fields_set:
+        parts.append("autoscaling off")
+    return f"The caller asked for {', '.join(parts)}."
+
+
+async def _not_found(
+    services: Services, principal: Principal, deployment_id: str, verb: str
+) -> PlatformError:
     """Says more than "no such deployment" of a public one alone, and to a key that could read it alone."""
     public = await _find(services, PUBLIC_ORG, deployment_id) if Scope.READ in principal.scopes else None
     if public is None or public.status is DeploymentStatus.DELETED:
         return PlatformError("deployment_not_found")
     return PlatformError(
         "deployment_not_found",
-        "This deployment belongs to a public model, and your organization cannot delete it. "
+        f"This deployment belongs to a public model, and your organization cannot {verb} it. "
         "List your own deployments with GET /deployments.",
     )
 

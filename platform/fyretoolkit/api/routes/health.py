@@ -18,13 +18,18 @@ CHECK_TIMEOUT_S = 2.0
 router = APIRouter(tags=["Health"])
 
 
-@router.get("/healthz", summary="Whether this process answers")
+@router.get("/healthz", summary="Whether this process answers", openapi_extra={"security": []})
 async def healthz() -> Health:
     """Always 200 while the process lives."""
     return Health()
 
 
-@router.get("/readyz", summary="Whether every part answers", responses=failures(503))
+@router.get(
+    "/readyz",
+    summary="Whether every part answers",
+    responses=failures(503),
+    openapi_extra={"security": []},
+)
 async def readyz(services: Parts) -> Readiness:
     """Names Redis, Serve and the controller; 503 with the same names when one of them does not answer."""
     redis, control = await asyncio.gather(

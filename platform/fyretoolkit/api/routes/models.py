@@ -1,48 +1,135 @@
-"""`/models`: the organization's own models and the public ones."""
+"""`/models`: the organization's own models and the public ones.
+
+Nothing here fetches: the controller does, and the model's status says when it is done. A registration that failed keeps
+its id, in training and with its error, so that publishing other content under it is all that is left to do.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from fyretoolkit.api.dependencies import Parts, Reader
-from fyretoolkit.api.openapi import failures
+from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
+from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
+from fyretoolkit.api.openapi import creation_headers, failures, request_body
 from fyretoolkit.api.pages import fill_page
 from fyretoolkit.api.services import Services
+from fyretoolkit.api.sources import content_source
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.ids import is_slug
-from fyretoolkit.core.models import Model
-from fyretoolkit.core.organizations import Principal
-from fyretoolkit.schemas.models import ModelResource
-from fyretoolkit.schemas.pages import Page, PageQuery
+from fyretoolkit.core.ids import is_slug, new_id
+from fyretoolkit.core.lifecycles import ModelStatus
+from fyretoolkit.core.models import ORDER_PREFIX, Model
+from fyretoolkit.core.organizations import PUBLIC_ORG, Principal, Scope
+from fyretoolkit.schemas.models import ModelCreate, ModelPublish, ModelQuery, ModelResource
+from fyretoolkit.schemas.pages import Page
+from fyretoolkit.store.creation import CreationOutcome
+
+COLLECTION = "/models"
 
 router = APIRouter(tags=["Models"])
 
 
-@router.get("/models", summary="List models", responses=failures(400, 401, 403, 503))
+@router.post(
+    COLLECTION,
+    status_code=201,
+    summary="Register a model",
+    response_model=ModelResource,
+    responses={**creation_headers(201), **failures(404, 409, 422)},
+    openapi_extra=request_body(ModelCreate),
+)
+async def register_model(
+    request: Request,
+    principal: Writer,
+    services: Parts,
+    body: Annotated[ModelCreate, Depends(json_body(ModelCreate))],
+) -> Response:
+    """Answers at once with status `training`; with `model_uri` it is `ready` once its content passed inspection.
+
+    If that fails, `error` says why, and other content can be published.
+    """
+    claim = claim_of(request, principal, body)
+    if (answer := await find_replay(services.store, claim)) is not None:
+        return replayed(answer, status=201, collection=COLLECTION)
+    model = await _new_model(services, principal.org, body)
+    answer = ModelResource.from_record(model, []).to_json()
+    creation = await services.models.create(model, idempotency=claim.with_answer(answer) if claim else None)
+    if creation.outcome is CreationOutcome.EXISTS:
+        raise _conflict(model.id)
+    return created(creation, answer, status=201, collection=COLLECTION)
+
+
+@router.get(COLLECTION, summary="List models", responses=failures(400))
 async def list_models(
-    principal: Reader, services: Parts, query: Annotated[PageQuery, Query()]
+    principal: Reader, services: Parts, query: Annotated[ModelQuery, Query()]
 ) -> Page[ModelResource]:
-    """Newest first."""
+    """Newest first: the organization's own models and the public ones."""
     start = await _cursor(services, principal.org, query.starting_after)
 
     async def fetch(limit: int, after: Model | None) -> Sequence[Model]:
-        return await services.models.page(principal.org, limit, after=after or start)
+        return await services.models.page(principal.org, limit, after=after or start, status=query.status)
 
-    models, has_more = await fill_page(fetch, query.limit)
+    # Each status has a list of its own; one that changes while its page is read is passed over.
+    models, has_more = await fill_page(
+        fetch, query.limit, keep=lambda model: query.status in (None, model.status)
+    )
     await services.routes.refresh_if_changed()
     data = [resource_of(services, principal, model) for model in models]
     return Page[ModelResource](data=data, has_more=has_more)
 
 
-@router.get("/models/{model_id}", summary="Get a model", responses=failures(401, 403, 404, 503))
+@router.get(COLLECTION + "/{model_id}", summary="Get a model", responses=failures(404))
 async def get_model(model_id: str, principal: Reader, services: Parts) -> ModelResource:
     """The model with its signature and the deployments that serve it."""
-    model = await known_model(services, principal.org, model_id)
-    await services.routes.refresh_if_changed()
-    return resource_of(services, principal, model)
+    return await _answer(services, principal, model_id)
+
+
+@router.post(
+    COLLECTION + "/{model_id}/publish",
+    summary="Publish the content of a model in training",
+    responses=failures(404, 409, 422),
+    openapi_extra=request_body(ModelPublish),
+)
+async def publish_model(
+    model_id: str,
+    principal: Writer,
+    services: Parts,
+    body: Annotated[ModelPublish, Depends(json_body(ModelPublish))],
+) -> ModelResource:
+    """The model is `ready` once the content at `model_uri` passed inspection.
+
+    Of several publications before that, the last one counts.
+    """
+    model = await _own_model(services, principal, model_id)
+    if model.status is ModelStatus.TRAINING:
+        source = await content_source(services, principal.org, body.model_uri, model.id)
+        if await services.models.publish(model, source.uri):
+            return await _answer(services, principal, model_id)
+        model = await _own_model(services, principal, model_id)
+    raise PlatformError(
+        "model_not_publishable",
+        f"Model {model.id} is {model.status}, not training. Register other content under another id with POST /models.",
+        details={"status": model.status},
+    )
+
+
+@router.post(
+    COLLECTION + "/{model_id}/archive",
+    summary="Archive a model",
+    responses=failures(404, 409),
+)
+async def archive_model(model_id: str, principal: Writer, services: Parts) -> ModelResource:
+    """It cannot be deployed any more; its record and content stay. Repeatable."""
+    model = await _own_model(services, principal, model_id)
+    if in_use_by := await services.models.archive(model):
+        raise PlatformError(
+            "model_in_use",
+            f"Model {model.id} has live deployments: {', '.join(in_use_by[:5])}. Delete them first.",
+            details={"deployments": in_use_by},
+        )
+    return await _answer(services, principal, model_id)
 
 
 async def known_model(services: Services, org: str, model_id: str) -> Model:
@@ -61,6 +148,58 @@ def resource_of(services: Services, principal: Principal, model: Model) -> Model
     """The model as this caller sees it."""
     deployments = services.routes.serving(principal.org, model.id)
     return ModelResource.from_record(model, [deployment.id for deployment in deployments])
+
+
+async def _new_model(services: Services, org: str, body: ModelCreate) -> Model:
+    uri, name = body.model_uri, body.id
+    if uri is not None:
+        source = await content_source(services, org, uri, name, id_field="id")
+        uri, name = source.uri, source.model_id
+    if name is None or await services.models.get(PUBLIC_ORG, name) is not None:
+        raise _conflict(str(name))
+    now = time.time()
+    return Model(
+        id=name,
+        org=org,
+        status=ModelStatus.TRAINING,
+        created=int(now),
+        order=new_id(ORDER_PREFIX),
+        description=body.description or "",
+        source_uri=uri,
+        publication=0 if uri is None else 1,
+        published_at=now,
+    )
+
+
+async def _own_model(services: Services, principal: Principal, model_id: str) -> Model:
+    """The organization's own model; says more than "no such model" of a public one, to a key that may read it.
+
+    Raises:
+        PlatformError: `model_not_found`.
+    """
+    model = await known_model(services, principal.org, model_id)
+    if model.org != PUBLIC_ORG:
+        return model
+    if Scope.READ not in principal.scopes:
+        raise PlatformError("model_not_found")
+    raise PlatformError(
+        "model_not_found",
+        f"Model {model.id} is public: everybody may use it and nobody can change it. "
+        "Register your own under another id with POST /models.",
+    )
+
+
+async def _answer(services: Services, principal: Principal, model_id: str) -> ModelResource:
+    model = await known_model(services, principal.org, model_id)
+    await services.routes.refresh_if_changed()
+    return resource_of(services, principal, model)
+
+
+def _conflict(model_id: str) -> PlatformError:
+    return PlatformError(
+        "model_conflict",
+        f"The model id {model_id} is in use. Choose another id, or publish to it if it is in training.",
+    )
 
 
 async def _cursor(services: Services, org: str, starting_after: str | None) -> Model | None:

@@ -1,8 +1,11 @@
 -- Change a deployment's status and fields, if its status and the writer's epoch still allow it.
 -- KEYS: 1 record, 2 controller epoch, 3 open set, 4 list, 5 events, 6 routes version, 7 assignment
--- ARGV: 1 JSON {from[], fields, event?, member, list_member, message, channel, epoch?, forget_s?, assignment?}
+-- ARGV: 1 JSON {from[], fields, event?, member, list_member, message, channel, epoch?, forget_s?, assignment?,
+--   clear?[], revision?, is_revised?, requires_ready?[]}
+-- A change decided on an older `revision` is refused; `is_revised` begins a new one. The first record that exists of
+-- `requires_ready` must have the status 'ready'. `clear` names the fields to remove.
 -- `forget_s` ends the deployment: it leaves the lists and its record expires.
--- Returns 'changed' | 'fenced' | 'missing' | the status that stood in the way.
+-- Returns 'changed' | 'fenced' | 'missing' | 'revised' | the status (its own, or the required record's) in the way.
 local spec = cjson.decode(ARGV[1])
 if spec.epoch and redis.call('GET', KEYS[2]) ~= spec.epoch then return 'fenced' end
 local status = redis.call('HGET', KEYS[1], 'status')
@@ -10,6 +13,14 @@ if not status then return 'missing' end
 local legal = false
 for _, from in ipairs(spec.from) do legal = legal or from == status end
 if not legal then return status end
+if spec.revision and (redis.call('HGET', KEYS[1], 'revision') or '0') ~= spec.revision then return 'revised' end
+for _, key in ipairs(spec.requires_ready or {}) do
+  local required = redis.call('HGET', key, 'status')
+  if required and required ~= 'ready' then return required end
+  if required then break end
+end
+if spec.is_revised then redis.call('HINCRBY', KEYS[1], 'revision', 1) end
+for _, field in ipairs(spec.clear or {}) do redis.call('HDEL', KEYS[1], field) end
 for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[1], field, value) end
 if spec.event then
   redis.call('RPUSH', KEYS[5], spec.event)

@@ -1,0 +1,98 @@
+"""Rate limits of a request: its category, its key's plan, the headers that say where the key stands.
+
+Reads and writes are counted in Redis one by one; predictions use tokens that this process holds (`leases.py`). A plan
+without a limit asks Redis nothing. Requests without a valid key are not counted: they have no key to count them for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from math import ceil
+
+from starlette.types import Scope as AsgiScope
+
+from fyretoolkit.api.leases import Leases
+from fyretoolkit.api.responses import RawHeaders
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.limits import UNLIMITED, Category, Standing, standing_in_log
+from fyretoolkit.core.organizations import Principal, Scope
+from fyretoolkit.settings import PlanSettings
+from fyretoolkit.store.api_keys import FALLBACK_PLAN
+from fyretoolkit.store.connection import RETRY_AFTER_S
+from fyretoolkit.store.limits import LimitStore
+
+_READS = ("GET", "HEAD")
+
+logger = logging.getLogger(__name__)
+
+
+def category_of(scope: AsgiScope, needed: Scope) -> Category:
+    """What a request counts as, by its method and the scope it needs, whatever its path is spelled like."""
+    if needed is Scope.PREDICT:
+        return Category.INFERENCE
+    return Category.READ if scope["method"] in _READS else Category.WRITE
+
+
+class RateLimiter:
+    """The limits of all plans. Belongs to one event loop; `leases.run` and `leases.close` are the app's lifespan's."""
+
+    def __init__(self, store: LimitStore, plans: Mapping[str, PlanSettings], window_s: int) -> None:
+        self._store = store
+        self._plans = plans
+        self._window_s = window_s
+        self._unknown_plans: set[str] = set()
+        self.leases = Leases(store, window_s)
+
+    async def count(self, principal: Principal, category: Category, headers: RawHeaders) -> None:
+        """Count one request of a key; where the key stands then is added to `headers`, whatever happens.
+
+        Raises:
+            PlatformError: `rate_limit_exceeded`, the request does not count; `unavailable`.
+        """
+        limit: int | None = getattr(self._plan_of(principal), category)
+        if limit is None:
+            headers += _headers(Standing(UNLIMITED, UNLIMITED, time.time() + self._window_s))
+            return
+        try:
+            standing = await self._standing(principal, category, limit)
+        except PlatformError:
+            headers += _headers(Standing(limit, 0, time.time() + RETRY_AFTER_S))
+            raise
+        headers += _headers(standing)
+        if standing.retry_after_s is not None:
+            raise self._refusal(standing, standing.retry_after_s, category)
+
+    async def _standing(self, principal: Principal, category: Category, limit: int) -> Standing:
+        if category is Category.INFERENCE:
+            return await self.leases.take(principal.org, principal.key_id, limit)
+        answer = await self._store.log(principal.org, principal.key_id, category, limit)
+        return standing_in_log(answer, limit=limit, window_us=self._store.window_us)
+
+    def _plan_of(self, principal: Principal) -> PlanSettings:
+        plan = self._plans.get(principal.plan)
+        if plan is not None:
+            return plan
+        if principal.plan not in self._unknown_plans:
+            self._unknown_plans.add(principal.plan)
+            logger.error("Plan %r is not in the plans file; %s is used", principal.plan, FALLBACK_PLAN)
+        return self._plans[FALLBACK_PLAN]
+
+    def _refusal(self, standing: Standing, retry_after_s: float, category: Category) -> PlatformError:
+        seconds = max(1, ceil(retry_after_s))
+        return PlatformError(
+            "rate_limit_exceeded",
+            f"The limit of {standing.limit} {category} requests in {self._window_s} s is used up. "
+            f"Wait {seconds} s (Retry-After), or ask the operator for a larger plan.",
+            details={"category": category, "limit": standing.limit, "window_s": self._window_s},
+            retry_after_s=seconds,
+        )
+
+
+def _headers(standing: Standing) -> RawHeaders:
+    return [
+        (b"x-ratelimit-limit", b"%d" % standing.limit),
+        (b"x-ratelimit-remaining", b"%d" % standing.remaining),
+        (b"x-ratelimit-reset", b"%d" % ceil(standing.reset_at)),
+    ]

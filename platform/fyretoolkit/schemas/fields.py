@@ -1,0 +1,25 @@
+"""Fields that several request bodies share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from fyretoolkit.core.ids import SLUG, is_slug
+
+
+def _check_slug(value: str) -> str:
+    if not is_slug(value):
+        raise ValueError(
+            "use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
+        )
+    return value
+
+
+IdempotencyKey = Annotated[
+    str, Field(min_length=1, max_length=255, description="The same key gives the same answer for 24 h.")
+]
+# The pattern is for the document alone: pydantic would name it in its message instead of saying what is allowed.
+ModelId = Annotated[str, AfterValidator(_check_slug), Field(json_schema_extra={"pattern": SLUG})]
+SourceUri = Annotated[str, Field(min_length=1, max_length=8192)]

@@ -1,0 +1,27 @@
+"""`scripts/bench NAME [options]`: each benchmark is a module with `HELP`, `add_options` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from scripts.benchmarks import pages
+
+BENCHMARKS = {"pages": pages}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark that is named; 0 if it met its target."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Benchmarks; each meets a target or fails."
+    )
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, benchmark in BENCHMARKS.items():
+        options = names.add_parser(name, help=benchmark.HELP, description=benchmark.__doc__)
+        benchmark.add_options(options)
+    chosen = parser.parse_args(arguments)
+    return BENCHMARKS[chosen.name].run(chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

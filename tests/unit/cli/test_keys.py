@@ -1,0 +1,215 @@
+"""`fyre keys` against the real API behind a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from click.testing import Result
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from fyretoolkit.cli import keys as keys_module
+from fyretoolkit.cli.main import app
+from fyretoolkit.settings import DEMO_KEY, Settings
+from tests.support.api_bench import open_bench
+from tests.support.http_server import serve_over_http
+
+REFUSED, MISUSED, NO_ANSWER = 1, 2, 3
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[str]:
+    async with open_bench(settings) as bench, serve_over_http(bench.app) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Fyre:
+    """The command, with the platform that it talks to."""
+
+    url: str
+
+    def keys(self, *arguments: str) -> Result:
+        """Run `fyre keys …`; stdout and stderr apart."""
+        return CliRunner().invoke(app, ["keys", *arguments])
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """What `fyre keys … --json` prints."""
+        result = self.keys(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def opens(self, key: str) -> bool:
+        """Whether the platform takes a key."""
+        return httpx.get(f"{self.url}/models", auth=(key, ""), trust_env=False).status_code == 200
+
+
+@pytest.fixture
+def fyre(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fyre]:
+    """A platform with the demo key, named by the environment."""
+    settings = Settings(home=tmp_path, redis_url=SecretStr(redis_url))
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_serving(settings)) as url:
+        monkeypatch.setenv("FYRE_BASE_URL", f"{url}/")
+        monkeypatch.setenv("FYRE_API_KEY", DEMO_KEY)
+        monkeypatch.setenv("COLUMNS", "200")
+        yield Fyre(url)
+
+
+def test_a_new_key_is_alone_on_stdout(fyre: Fyre) -> None:
+    """So that a script can take it; what to do with it is on stderr."""
+    result = fyre.keys("create", "ci")
+    assert result.exit_code == 0
+    key = result.stdout.removesuffix("\n")
+    assert fyre.opens(key)
+    assert key.startswith("sk_live_key_")
+    assert "not shown again" in result.stderr
+    assert key not in result.stderr
+
+
+def test_scopes_and_lifetime_are_passed_on(fyre: Fyre) -> None:
+    """The answer of the API, as it is."""
+    created = fyre.json("create", "ci", "--scope", "read", "--scope", "admin", "--expires-in-s", "60")
+    assert (created["name"], created["scopes"]) == ("ci", ["read", "admin"])
+    assert created["expires_at"] == created["created"] + 60
+
+
+def test_the_list_holds_all_pages_masked(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first; no secret in it."""
+    monkeypatch.setattr(keys_module, "_PAGE", 2)
+    made = [fyre.json("create", f"key {number}") for number in range(4)]
+    listed = fyre.json("list")
+    assert [key["id"] for key in listed["data"]] == [*(key["id"] for key in reversed(made)), "demo"]
+    table = fyre.keys("list").stdout
+    for key in made:
+        assert key["id"] in table
+        assert key["name"] in table
+        assert f"****{key['key'][-4:]}" in table
+        assert key["key"] not in table
+        assert key["key"] not in json.dumps(listed)
+
+
+def test_a_name_is_not_markup(fyre: Fyre) -> None:
+    """rich would colour it and drop the brackets."""
+    fyre.keys("create", "[red]ci[/red]")
+    assert "[red]ci[/red]" in fyre.keys("list").stdout
+
+
+def test_rotation_prints_the_new_key_and_ends_the_old_one(fyre: Fyre) -> None:
+    """Without overlap: at once."""
+    old = fyre.json("create", "ci")
+    result = fyre.keys("rotate", old["id"], "--overlap-s", "0")
+    assert result.exit_code == 0
+    assert fyre.opens(result.stdout.strip())
+    shown = {key["id"]: key for key in fyre.json("list")["data"]}
+    assert shown[old["id"]]["status"] == "revoked"
+    assert shown[shown[old["id"]]["replaced_by"]]["status"] == "active"
+
+
+def test_revocation_is_repeatable(fyre: Fyre) -> None:
+    """The second time says the same."""
+    key = fyre.json("create", "ci")
+    for _ in range(2):
+        result = fyre.keys("revoke", key["id"])
+        assert (result.exit_code, result.stdout) == (0, f"{key['masked']} is revoked.\n")
+    assert fyre.json("revoke", key["id"])["status"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("revoke", "demo"), "api_key_not_changeable"),
+        (("revoke", "key_unknown"), "api_key_not_found"),
+        (("rotate", "a/b?c#d"), "not_found"),
+        (("create", ""), "invalid_request"),
+    ],
+)
+def test_a_refusal_shows_code_message_and_request_id(
+    fyre: Fyre, arguments: tuple[str, ...], code: str
+) -> None:
+    """Exit code 1; nothing on stdout that a script could take for an answer."""
+    result = fyre.keys(*arguments)
+    assert (result.exit_code, result.stdout) == (REFUSED, "")
+    said, request_id = result.stderr.splitlines()
+    assert said.startswith(f"{code}: ")
+    assert said.endswith(".")
+    assert request_id.startswith("request id: req_")
+
+
+def test_a_key_that_is_not_valid_is_refused(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not repeated in the message."""
+    monkeypatch.setenv("FYRE_API_KEY", "sk_live_nobody_secret")
+    result = fyre.keys("list")
+    assert result.exit_code == REFUSED
+    assert result.stderr.startswith("invalid_api_key: ")
+    assert "nobody_secret" not in result.output
+
+
+def test_this_machine_is_not_asked_through_a_proxy(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's proxy for the internet knows no localhost."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    assert fyre.keys("list").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "exit_code", "said"),
+    [
+        ({"FYRE_API_KEY": ""}, MISUSED, "Set FYRE_API_KEY"),
+        ({"FYRE_BASE_URL": "http://[::1"}, MISUSED, "FYRE_BASE_URL is not a usable URL"),
+        ({"FYRE_BASE_URL": "ftp://localhost"}, MISUSED, "FYRE_BASE_URL is not a usable URL"),
+        ({"FYRE_BASE_URL": "http://127.0.0.1:1"}, NO_ANSWER, "does not answer"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], exit_code: int, said: str
+) -> None:
+    """Which setting to look at, and no traceback."""
+    for name, value in {"FYRE_API_KEY": DEMO_KEY, **environment}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["keys", "list"])
+    assert (result.exit_code, type(result.exception)) == (exit_code, SystemExit)
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    """Another program's HTTP server."""
+
+    answer = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Nothing is written."""
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"object": "cat"}', b'{"error": "no"}', b"\xff"])
+def test_an_answer_of_another_program_is_told_as_such(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """A wrong port, or a proxy's own page."""
+    monkeypatch.setattr(_Stranger, "answer", answer)
+    with HTTPServer(("127.0.0.1", 0), _Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("FYRE_API_KEY", DEMO_KEY)
+        monkeypatch.setenv("FYRE_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        result = CliRunner().invoke(app, ["keys", "list"])
+        server.shutdown()
+        thread.join()
+    assert (result.exit_code, result.stdout) == (NO_ANSWER, "")
+    assert "not as FyreToolkit does" in result.stderr
