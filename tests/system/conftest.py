@@ -23,7 +23,7 @@ def client(platform: RunningPlatform) -> Iterator[httpx.Client]:
 
 
 TWO_INGRESSES = {"ingress": {"replicas": 2}, "limits": {"rate_window_s": 6}}
-SMALL_PLAN = {"read": 60, "write": 60, "inference": 300}
+SMALL_PLAN = {"read": 40, "write": 40, "inference": 80}
 
 
 @pytest.fixture(scope="session")

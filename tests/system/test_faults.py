@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +91,57 @@ def test_a_pool_of_workers_survives_the_loss_of_one(
     assert sum(row["result"]["label"] == "positive" for row in rows) == 1191 * copies
 
 
+def kill_redis(platform: RunningPlatform) -> None:
+    """`kill -9` its one server."""
+    (server,) = (each for each in platform.processes() if each.name() in ("valkey-server", "redis-server"))
+    server.kill()
+
+
 def test_redis_killed_loses_nothing_that_was_accepted(
     client: httpx.Client, platform: RunningPlatform, glosses: Path
 ) -> None:
     """The supervisor starts Redis again; a job accepted just before is there and completes."""
     name = submit(client, "sentiment-v1", glosses.as_uri())
-    servers = [each for each in platform.processes() if each.name() in ("valkey-server", "redis-server")]
-    assert len(servers) == 1
-    servers[0].kill()
+    kill_redis(platform)
     until(
         lambda: client.get(f"/jobs/{name}").status_code == 200, timeout_s=20, what="the API reads Redis again"
     )
     assert finished(client, name)["status"] == "completed"
+
+
+@sentence("metrics-11")
+def test_counts_survive_kills(client: httpx.Client, platform: RunningPlatform) -> None:
+    """Replica, ingress and Redis killed one after another: what was counted stays, and counting goes on."""
+    (name,) = client.get("/models/digits").json()["deployments"]
+
+    def total() -> int | None:
+        try:
+            answer = client.get(f"/metrics/{name}", params={"period": "24h"})
+        except httpx.TransportError:
+            return None  # its connection ended with the ingress
+        return int(answer.json()["metrics"]["requests"]["total"]) if answer.status_code == 200 else None
+
+    def predicted() -> bool:
+        try:
+            return client.post("/predict/digits", json={"inputs": [[0] * 64]}).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    before = total()
+    assert before is not None
+    assert all(predicted() for _ in range(20))
+    until(lambda: total() == before + 20, timeout_s=10, what="20 predictions counted")
+    kills: list[tuple[str, Callable[[], object]]] = [
+        ("replica", lambda: platform.kill(f"ray::ServeReplica:{name}")),
+        ("ingress", lambda: platform.kill("ray::ServeReplica:ingress")),
+        ("Redis", lambda: kill_redis(platform)),
+    ]
+    for killed, kill in kills:
+        kill()
+        until(lambda: (total() or 0) >= before + 20, timeout_s=30, what=f"the counts without {killed}")
+        counted = total() or 0
+        until(predicted, timeout_s=30, what=f"a prediction after {killed}")
+        until(lambda seen=counted: (total() or 0) > seen, timeout_s=10, what="counting on")  # type: ignore[misc]
 
 
 def test_down_and_up_keep_everything(client: httpx.Client, platform: RunningPlatform, glosses: Path) -> None:

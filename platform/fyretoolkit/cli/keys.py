@@ -100,7 +100,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
     for column in ("id", "name", "scopes", "key", "status", "created", "expires"):
         table.add_column(column, no_wrap=column == "id", overflow="fold")
     for key in found:
-        ends = f"…{key['masked'].rpartition('_')[2]}"
+        ends = "".join(key["masked"].partition("****")[1:])
         cells = (
             key["id"], key["name"], " ".join(key["scopes"]), ends, key["status"],
             _day(key["created"]), _day(key["expires_at"]),

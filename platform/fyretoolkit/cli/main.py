@@ -1,7 +1,7 @@
 """The `fyre` command: one file a resource; this one assembles them.
 
-`up`, `down` and `keys bootstrap` run the launcher as a program: the CLI imports nothing of the platform, so that it can be
-installed without it.
+`up`, `down` and `keys bootstrap` run the launcher as a program: the CLI imports nothing of the platform, so that it
+can be installed without it.
 """
 
 from __future__ import annotations

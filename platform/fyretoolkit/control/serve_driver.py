@@ -68,7 +68,8 @@ def _application(name: str, details: ApplicationDetails) -> Application:
 
 def _replica_range(deployment: DeploymentDetails) -> tuple[int, int] | None:
     config = deployment.deployment_config
-    scaling = config.autoscaling_config  # Serve's own mark, neither None nor a mapping, where nothing was configured
+    # Where nothing was configured there is a mark of Serve's own, which is neither None nor a mapping.
+    scaling = config.autoscaling_config
     if isinstance(scaling, dict):
         return scaling["min_replicas"], scaling["max_replicas"]
     return (config.num_replicas, config.num_replicas) if isinstance(config.num_replicas, int) else None

@@ -122,7 +122,7 @@ def test_neither_or_both(caller: Caller, body: dict[str, Any]) -> None:
 @sentence("models-8")
 def test_named_by_its_file(fresh: Organization) -> None:
     """The last part of the URI, as a slug."""
-    made = fresh.caller.made("/models", {"model_uri": "file:///not-here/My Model.onnx"})
+    made = fresh.caller.made("/models", {"model_uri": "file:///not-here/My%20Model.onnx"})
     assert made["id"] == "my-model"
 
 

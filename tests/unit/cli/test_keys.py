@@ -105,6 +105,13 @@ def test_a_name_is_not_markup(fyre: Fyre) -> None:
     assert "[red]ci[/red]" in fyre.keys("list").stdout
 
 
+def test_the_end_of_a_key_is_shown_whole(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have an underscore in it, at which the list once cut it off."""
+    monkeypatch.setattr("secrets.token_urlsafe", lambda size: "x" * size + "a_b_")
+    fyre.keys("create", "ci")
+    assert "****a_b_" in fyre.keys("list").stdout
+
+
 def test_rotation_prints_the_new_key_and_ends_the_old_one(fyre: Fyre) -> None:
     """Without overlap: at once."""
     old = fyre.json("create", "ci")

@@ -100,6 +100,22 @@ def test_a_mistake_in_the_configuration_names_file_and_key(tmp_path: Path, text:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("free: {read: 0, write: 1, inference: 1}", "free.read: Input should be greater than 0"),
+        ("pro: {read: 1, write: 1, inference: null}", "The plans file lacks free and development."),
+    ],
+)
+def test_a_mistake_in_the_plans_is_named(tmp_path: Path, text: str, says: str) -> None:
+    """Before anything starts: new organizations need `free`, the demo key `development`."""
+    path = tmp_path / "plans.yaml"
+    path.write_text(text)
+    with pytest.raises(LaunchError) as caught:
+        preflight.check_settings({"FYRE_PLANS": str(path)})
+    assert says in str(caught.value)
+
+
 def test_a_configuration_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     """FYRE_CONFIG names it; the delivered one passes."""
     with pytest.raises(LaunchError, match=r"Cannot read .*none\.yaml: No such file"):

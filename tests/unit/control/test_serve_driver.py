@@ -1,0 +1,76 @@
+"""What is read off Serve's own details of an application. No cluster: the details are built by Serve's schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ray.serve.schema import ApplicationDetails
+
+from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _application
+from fyretoolkit.core.deployments import Application, ApplicationState
+
+NAME = "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def details(replicas: list[dict[str, Any]], **config: Any) -> ApplicationDetails:
+    """An application with these replicas."""
+    deployment = {
+        "name": SERVE_DEPLOYMENT,
+        "status": "UPDATING",
+        "status_trigger": "CONFIG_UPDATE_STARTED",
+        "message": "Traceback\n  of little use\nValueError: bad weights",
+        "deployment_config": {"name": SERVE_DEPLOYMENT, **config},
+        "target_num_replicas": 3,
+        "required_resources": {},
+        "replicas": [{"replica_id": str(n), "start_time_s": 1, **each} for n, each in enumerate(replicas)],
+    }
+    return ApplicationDetails.model_validate(
+        {
+            "name": NAME,
+            "route_prefix": None,
+            "docs_path": None,
+            "status": "DEPLOYING",
+            "message": "",
+            "last_deployed_time_s": 1,
+            "deployments": {SERVE_DEPLOYMENT: deployment},
+            "source": "imperative",
+            "external_scaler_enabled": False,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"num_replicas": 2}, (2, 2)),
+        ({"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, (1, 4)),
+        ({}, None),
+    ],
+)
+def test_what_an_application_is_configured_for(
+    config: dict[str, Any], expected: tuple[int, int] | None
+) -> None:
+    """A fixed number was taken for bounds: what Serve puts where nothing was configured is true in Python."""
+    found = _application(NAME, details([{"state": "RUNNING", "node_id": "n"}], **config))
+    assert found == Application(
+        NAME, ApplicationState.STARTING, 1, "ValueError: bad weights", expected, target_replicas=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("replicas", "running", "is_placed"),
+    [
+        ([], 0, False),
+        ([{"state": "STARTING"}], 0, False),
+        ([{"state": "STARTING", "node_id": "n"}], 0, True),
+        ([{"state": "RUNNING", "node_id": "n"}, {"state": "STARTING"}], 1, True),
+        ([{"state": "UPDATING", "node_id": "n"}, {"state": "STOPPING", "node_id": "n"}], 1, True),
+    ],
+)
+def test_which_replicas_are_up_and_whether_there_was_room(
+    replicas: list[dict[str, Any]], running: int, is_placed: bool
+) -> None:
+    """One that takes new bounds is up; one that has no node yet waits for capacity."""
+    found = _application(NAME, details(replicas, num_replicas=2))
+    assert (found.running_replicas, found.is_placed) == (running, is_placed)
