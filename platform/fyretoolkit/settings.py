@@ -166,7 +166,9 @@ class Settings(PlatformConfig):
     @classmethod
     def _check_plans(cls, given: dict[str, PlanSettings]) -> dict[str, PlanSettings]:
         if missing := [name for name in REQUIRED_PLANS if name not in given]:
-            raise ValueError(f"The plans file lacks {' and '.join(missing)}. Add them, or leave FYRE_PLANS out.")
+            raise ValueError(
+                f"The plans file lacks {' and '.join(missing)}. Add them, or leave FYRE_PLANS out."
+            )
         return given
 
     @model_validator(mode="after")

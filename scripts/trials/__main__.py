@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.trials import violations
+from scripts.trials import generated, violations
 
-TRIALS = {"violations": violations}
+TRIALS = {"violations": violations, "schemathesis": generated}
 
 
 def main(arguments: list[str]) -> int:

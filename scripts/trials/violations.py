@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import RATE_WINDOW_S, SHORTENED
+from scripts.trials.platforms import own_platform
+from tests.conftest import RATE_WINDOW_S
 from tests.contract.conformance.violations import VIOLATIONS
 from tests.support.copies import Examiner, Violation, copy_product, violated
-from tests.support.platform import RunningPlatform
 
 HELP = "plants violations of the HTTP contract; the conformance tests must notice each"
 
@@ -38,20 +37,10 @@ def run(options: argparse.Namespace) -> int:
         return 2
     with (
         tempfile.TemporaryDirectory(prefix="fyre-violations-") as folder,
-        _platform(Path(folder)) as platform,
+        own_platform() as platform,
     ):
         copy = copy_product(Path(folder) / "copy")
         return _examine(Examiner(platform, copy, window_s=RATE_WINDOW_S), chosen)
-
-
-@contextmanager
-def _platform(folder: Path) -> Iterator[RunningPlatform]:
-    platform = RunningPlatform.in_folder(folder, SHORTENED)
-    try:
-        platform.up()
-        yield platform
-    finally:
-        platform.down()
 
 
 def _examine(examiner: Examiner, chosen: Sequence[Violation]) -> int:

@@ -29,7 +29,10 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
         redis_url=SecretStr(redis_url),
         limits=LimitSettings(max_body_bytes=100_000, max_inputs=16, default_timeout_ms=5000),
         egress=EgressSettings(development_file_roots=(inputs,)),
-        plans={**DEFAULT_PLANS, "development": PlanSettings(read=100_000, write=100_000, inference=10_000_000)},
+        plans={
+            **DEFAULT_PLANS,
+            "development": PlanSettings(read=100_000, write=100_000, inference=10_000_000),
+        },
     )
 
 

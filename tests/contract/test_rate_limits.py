@@ -286,7 +286,9 @@ def test_the_delivered_plans_are_those_of_the_contract() -> None:
         "development": 1_000_000,
         "unlimited": None,
     }
-    assert {(plan.read, plan.write) for name, plan in DEFAULT_PLANS.items() if name != "unlimited"} == {(120, 60)}
+    assert {(plan.read, plan.write) for name, plan in DEFAULT_PLANS.items() if name != "unlimited"} == {
+        (120, 60)
+    }
 
 
 # The shape of the work
@@ -373,8 +375,7 @@ class TestShortWindow:
         await bench.deploy("digits")
         await _predict(bench, key)
         await bench.request("GET", "/models", key=key)
+        store, leases = bench.services.store, bench.services.limits.leases
         async with asyncio.timeout(30):
-            while bench.services.limits.leases._accounts:
-                await asyncio.sleep(0.01)
-            while [each async for each in bench.services.store.redis.scan_iter("fyre:org:org_a:limits:*")]:
+            while leases._accounts or await store.redis.keys("fyre:org:org_a:limits:*"):  # noqa: ASYNC110 - Redis expires it
                 await asyncio.sleep(0.01)

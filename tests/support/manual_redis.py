@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
+
+import anyio
 
 from fyretoolkit.store import connection
 from fyretoolkit.store.connection import Store
@@ -49,3 +51,22 @@ class ManualClock:
     async def advance(self, seconds: float) -> None:
         """Let time pass."""
         await self.set(self.now_us + round(seconds * 1_000_000))
+
+
+def run_manually(url: str, scenario: Callable[[Store, ManualClock], Awaitable[None]]) -> None:
+    """Run a coroutine function over an empty Redis and its clock."""
+
+    async def main() -> None:
+        store = Store(url)
+        try:
+            await store.redis.flushall()
+            await store.redis.config_set("appendfsync", "no")  # thousands of steps, and no test of durability
+            clock = ManualClock(store)
+            await clock.set()
+            await scenario(store, clock)
+        finally:
+            await store.redis.config_set("appendfsync", "always")
+            await store.close()
+
+    with manual_scripts():
+        anyio.run(main)

@@ -17,11 +17,12 @@ from fyretoolkit.api import docs
 from fyretoolkit.api.document import describe
 from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.predict import PredictEndpoint
+from fyretoolkit.api.queries import invalid_query, query_names
 from fyretoolkit.api.responses import error_headers, framework_error
 from fyretoolkit.api.routes import api_keys, deployments, files, health, jobs, metrics, models, organizations
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.schemas.errors import invalid_request, render_error
+from fyretoolkit.schemas.errors import render_error
 
 API_VERSION = "1.0.0"
 _CANCEL_AGAIN_S = 0.1
@@ -109,7 +110,7 @@ async def _render_invalid_query(request: Request, error: Exception) -> Response:
     """Path and query parameters that do not fit."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the type it is registered for
     errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]  # without "query" or "path"
-    return _envelope(request, invalid_request(errors))
+    return _envelope(request, invalid_query(errors, query_names(request)))
 
 
 def _allowed_methods(request: Request) -> list[str]:

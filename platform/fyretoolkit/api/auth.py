@@ -55,7 +55,7 @@ class Keyring:
         refused: Set[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`refused`: ids that are never found (the demo key's, in production mode)."""
+        """`refused`: organizations whose keys are never found (the demo key's, in production mode)."""
         self._keys = keys
         self._refused = refused
         self._clock = clock
@@ -68,8 +68,6 @@ class Keyring:
         Raises:
             PlatformError: `unavailable`, it is not remembered and the store does not answer.
         """
-        if key_id in self._refused:
-            return None
         expires, found = self._cached.get(key_id, (0.0, None))
         if found is not None and self._clock() < expires:
             return found
@@ -127,6 +125,8 @@ class Keyring:
         asked_at = self._clock()
         found = await self._keys.credential(key_id)
         self._cached.pop(key_id, None)
+        if found is not None and found.key.org in self._refused:
+            return None
         if found is not None and self._pending.get(key_id) is asyncio.current_task():
             if len(self._cached) >= _MAX_CACHED:
                 self._cached.clear()

@@ -12,10 +12,12 @@ from starlette.types import Scope as AsgiScope
 from fyretoolkit.api.auth import authenticate, require
 from fyretoolkit.api.edge import exchange_of
 from fyretoolkit.api.limits import category_of
+from fyretoolkit.api.queries import check_single, query_names
 from fyretoolkit.api.requests import check_json, has_body, read_body
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.organizations import Principal, Scope
 from fyretoolkit.schemas.errors import parse_request
+from fyretoolkit.schemas.json_text import check_text
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -43,13 +45,16 @@ async def services_of(request: Request) -> Services:
 def _admitting(needed: Scope) -> Callable[[Request], Awaitable[Principal]]:
     async def admitted(request: Request) -> Principal:
         services = await services_of(request)
-        return await admit(request.scope, services, needed)
+        principal = await admit(request.scope, services, needed)
+        if query_names(request):
+            check_single(request)
+        return principal
 
     return admitted
 
 
 def json_body(request_type: type[M], *, is_optional: bool = False) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that reads a JSON body as `request_type`, by the same functions as the predict path.
+    """A dependency that reads a JSON body as `request_type`, by the same functions as the predict path and more strictly.
 
     `is_optional`: a request without a body is one with an empty object.
     """
@@ -60,7 +65,9 @@ def json_body(request_type: type[M], *, is_optional: bool = False) -> Callable[[
             return request_type()
         check_json(request.scope["headers"])
         content = await read_body(request.scope, request.receive, services.settings.limits.max_body_bytes)
-        return parse_request(content, request_type)
+        parsed = parse_request(content, request_type)
+        check_text(content)
+        return parsed
 
     return body
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 from anyio import to_thread
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batch.committed import Committed
 from batch.parts import Part, PartFile
 from fyretoolkit.api.dependencies import Parts, admit_reader
+from fyretoolkit.api.queries import parse_query
 from fyretoolkit.api.ranges import asked_range
 from fyretoolkit.api.requests import header_values
 from fyretoolkit.api.responses import Download
@@ -28,9 +29,11 @@ from fyretoolkit.core.downloads import DownloadKind, expiry_of, granted_organiza
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JOB, is_terminal
+from fyretoolkit.schemas.jobs import DownloadQuery
 
 PARTIAL = "X-Fyre-Partial"
-_MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
+_LINK = "token"
+MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/jsonl"}
 _FIELDS = {DownloadKind.OUTPUT: "results", DownloadKind.ERRORS: "errors"}
 _BLOCK_BYTES = 1 << 18
 
@@ -49,20 +52,22 @@ async def links_of(services: Services, job: BatchJob, base_url: str) -> dict[Dow
     return {kind: link(kind) for kind in DownloadKind}
 
 
-def _admitting(kind: DownloadKind) -> Callable[[Request, str, Services, str | None], Awaitable[str]]:
+def _admitting(kind: DownloadKind) -> Callable[[Request, str, Services], Awaitable[str]]:
     async def admitted(
         request: Request,
         job_id: str,
         services: Parts,
-        token: Annotated[str | None, Query(include_in_schema=False)] = None,
     ) -> str:
-        if token is None or header_values(request.scope["headers"], b"authorization"):
-            return (await admit_reader(request)).org
+        if _LINK not in request.query_params or header_values(request.scope["headers"], b"authorization"):
+            org = (await admit_reader(request)).org
+            parse_query(request, DownloadQuery)
+            return org
+        token = parse_query(request, DownloadQuery).token
         secret = await services.downloads.get()
-        org = granted_organization(token, job_id, kind, now=time.time(), secret=secret)
-        if org is None:
+        granted = granted_organization(token, job_id, kind, now=time.time(), secret=secret)
+        if granted is None:
             raise PlatformError("invalid_signature")
-        return org
+        return granted
 
     return admitted
 
@@ -89,7 +94,7 @@ async def open_download(services: Services, job: BatchJob, kind: DownloadKind) -
         else:
             return _PartialDownload(asked, committed, size)
     headers = {PARTIAL: "true"} if asked.job.is_partial else None
-    media_type = _MEDIA_TYPES[asked.form]
+    media_type = MEDIA_TYPES[asked.form]
     return Download(asked.assembled(), headers=headers, media_type=media_type, filename=asked.filename)
 
 
@@ -168,7 +173,7 @@ class _PartialDownload(StreamingResponse):
             "Cache-Control": "no-store",
             "Content-Disposition": f'attachment; filename="{asked.filename}"',
         }
-        super().__init__((), headers=headers, media_type=_MEDIA_TYPES[asked.form])
+        super().__init__((), headers=headers, media_type=MEDIA_TYPES[asked.form])
         self._asked = asked
         self._committed = committed
         self._size = size

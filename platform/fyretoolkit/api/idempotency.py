@@ -111,8 +111,16 @@ def _operation(request: Request) -> str:
     return f"{request.method} {request.url.path}"
 
 
+def _text(value: bytes) -> str:
+    """A header's value as its sender meant it: most write UTF-8, some Latin-1 (RFC 9110, 5.5)."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def _chosen_key(request: Request, in_body: str | None) -> str | None:
-    given = [value.decode("latin-1") for value in header_values(request.scope["headers"], b"idempotency-key")]
+    given = [_text(value) for value in header_values(request.scope["headers"], b"idempotency-key")]
     if not given:
         return in_body
     if len(given) > 1 or not 1 <= len(given[0]) <= _MAX_KEY_CHARS:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id
+from fyretoolkit.schemas.errors import about_field
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ def check_cursor(cursor: str | None, prefix: str) -> None:
         PlatformError: `invalid_cursor`.
     """
     if cursor is not None and not is_id(cursor, prefix):
-        raise PlatformError(
-            "invalid_cursor", f"starting_after must be an id of this list ({prefix}_…), as its page gave it."
-        )
+        raise invalid_cursor(f"Pass an id of this list ({prefix}_…), as its page gave it.")
+
+
+def invalid_cursor(message: str) -> PlatformError:
+    """The 400 about `starting_after`."""
+    return about_field("starting_after", PlatformError("invalid_cursor", message))

@@ -9,9 +9,9 @@ from fyretoolkit.api.requests import Headers, header_values
 _BYTE_RANGE = re.compile(rb"([0-9]{0,18})-([0-9]{0,18})")
 
 
-def is_byte_range(value: bytes) -> bool:
-    """Whether every range of the header is valid (RFC 9110, 14.1.1); it may still lie beyond the end of the file."""
-    return bool(_bounds(value))
+def is_one_range(value: bytes) -> bool:
+    """Whether the header is one valid range (RFC 9110, 14.1.1); it may still lie beyond the end of the file."""
+    return len(_bounds(value)) == 1
 
 
 def asked_range(headers: Headers, size: int) -> range | None:

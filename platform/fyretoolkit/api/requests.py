@@ -49,12 +49,16 @@ def request_id(headers: Headers) -> str:
     return new_id("req")
 
 
-def base_url(scope: Scope) -> str:
-    """Where the caller reached the API, without a trailing slash; empty if its Host header is not usable."""
+def base_url(scope: Scope, *, is_tls: bool = False) -> str:
+    """Where the caller reached the API, without a trailing slash; empty if its Host header is not usable.
+
+    `is_tls`: a proxy in front spoke TLS with the caller.
+    """
     hosts = header_values(scope["headers"], b"host")
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return ""
-    return f"{scope.get('scheme', 'http')}://{hosts[0].decode('ascii')}"
+    scheme = "https" if is_tls else scope.get("scheme", "http")
+    return f"{scheme}://{hosts[0].decode('ascii')}"
 
 
 def has_body(headers: Headers) -> bool:

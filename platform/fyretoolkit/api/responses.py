@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
-from fyretoolkit.api.ranges import is_byte_range
+from fyretoolkit.api.ranges import is_one_range
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import render_error
 
@@ -21,6 +21,7 @@ CODES_BY_STATUS = {
     401: "invalid_api_key",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "payload_too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
@@ -33,11 +34,14 @@ CODES_BY_STATUS = {
 
 
 class Download(FileResponse):
-    """A file, whole or in part. A Range header that is no range of bytes is ignored (RFC 9110, 14.2), not refused."""
+    """A file, whole or in part. A Range header is ignored unless it is one range of bytes (RFC 9110, 14.2).
+
+    Several ranges would be `multipart/byteranges`, which no downloader asks for.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ranges = [value for name, value in scope["headers"] if name == b"range"]
-        if len(ranges) != 1 or not is_byte_range(ranges[0]):
+        if len(ranges) != 1 or not is_one_range(ranges[0]):
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
         await super().__call__(scope, receive, send)
 

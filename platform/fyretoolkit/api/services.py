@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fyretoolkit.api.auth import Keyring
 from fyretoolkit.api.limits import RateLimiter
-from fyretoolkit.core.api_keys import DEMO_KEY_ID
+from fyretoolkit.core.organizations import DEMO_ORG
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.serving.codecs import CodecCache
 from fyretoolkit.serving.predict import Predictor
@@ -63,7 +63,7 @@ def open_services(
     routes = RoutingTable(store, deployments, models, codecs, on_renewed=call.forget)
     api_keys = ApiKeyStore(store)
     window_s = settings.limits.rate_window_s
-    refused = frozenset[str]() if settings.is_development else frozenset((DEMO_KEY_ID,))
+    refused = frozenset[str]() if settings.is_development else frozenset((DEMO_ORG,))
     return Services(
         settings=settings,
         store=store,

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from starlette.types import Receive, Scope
 
-from fyretoolkit.api.forms import FileForm
+from fyretoolkit.api.forms import PART, FileForm
 from fyretoolkit.api.requests import ClientGoneError, Headers, header_values
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import DEFAULT_NAME, clean_filename
 from fyretoolkit.egress.spool import Spool, in_thread
+from fyretoolkit.schemas.errors import invalid_field
 from fyretoolkit.settings import FileSettings
 
 _BLOCK_BYTES = 1 << 20
@@ -101,8 +102,8 @@ class _Content:
     async def end(self) -> None:
         await self._write()
         if not self._spool.size_bytes:
-            raise PlatformError(
-                "invalid_request",
+            raise invalid_field(
+                PART,
                 "The file is empty. Send its bytes as the body (curl --data-binary @PATH) or a form (-F file=@PATH).",
             )
 

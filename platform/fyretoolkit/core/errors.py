@@ -59,6 +59,9 @@ _REQUEST: dict[str, ErrorKind] = {
     "method_not_allowed": _kind(
         405, "This path does not take this method.", "Use one of the methods in the Allow header."
     ),
+    "request_timeout": _kind(
+        408, "The request did not arrive in time.", "Send it again, without pauses.", is_retryable=True
+    ),
     "idempotency_key_reused": _kind(
         409, "The idempotency key was used with another body.", "Use a new key for a new request."
     ),
@@ -203,6 +206,8 @@ _BATCH: dict[str, ErrorKind] = {
 }  # fmt: skip
 
 CATALOGUE: Mapping[str, ErrorKind] = MappingProxyType({**_REQUEST, **_DEPLOYMENT, **_BATCH})
+OF_REQUESTS = frozenset((*_REQUEST, "row_failed", "run_failed"))
+"""What a request may be answered with; every other code stands in the `error` of a deployment, a model, a job or a row."""
 
 
 class PlatformError(Exception):

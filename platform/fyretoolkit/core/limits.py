@@ -174,7 +174,8 @@ class Lease:
 
     def report(self, now: float, *, waiting: int = 0) -> Report:
         """What to send to the ledger now. Answer it with `renewed` or `failed`."""
-        return self._report(now, min(self.tokens, tokens_ahead(self.limit)), waiting, tokens_ahead(self.limit))
+        ahead = tokens_ahead(self.limit)
+        return self._report(now, min(self.tokens, ahead), waiting, ahead)
 
     def give_back(self, now: float) -> Report:
         """The report that ends the lease: all tokens go back."""
@@ -187,11 +188,11 @@ class Lease:
         return report
 
     def failed(self, report: Report) -> None:
-        """The ledger did not answer: everything is as if it had not been asked.
+        """The ledger did not answer, and may have taken the report or not: what errs is always on the strict side.
 
-        If the report did arrive, its uses are counted twice, for one window: too many, never too few.
+        Its uses are reported again, and may count twice for a window. The tokens it gave back are not taken again: the
+        ledger may have granted them to another replica.
         """
-        self.tokens += report.dropped
         self.spent += report.spent
 
     def renewed(self, report: Report, answer: LedgerAnswer, now: float) -> None:

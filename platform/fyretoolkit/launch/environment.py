@@ -52,7 +52,7 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three failures replace a proxy: 3 s without one instead of 30
-    # On a busy machine a proxy's process takes longer to start than the 5 s after which Serve kills it, and begins anew.
+    # On a busy machine a proxy's process takes longer to start than the 5 s after which Serve ends it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",

@@ -25,7 +25,7 @@ FAILURES = {
         "invalid_request",
         "The request is not valid HTTP. Send it with an HTTP client, its path percent-encoded.",
     ),
-    408: ("invalid_request", "The request did not arrive in time. Send it again, without pauses."),
+    408: ("request_timeout", "The request did not arrive in time. Send it again, without pauses."),
     500: (
         "internal_error",
         "The platform failed. Try again; if it stays, give the request_id to the operator.",
@@ -67,6 +67,9 @@ _CONTINUE = (
     "http-request wait-for-body time 15s at-least 1 if { req.fhdr(expect) -m found }",
     "http-request del-header expect",
 )
+# The API has no websockets: the upgrade is ignored, as RFC 9110, 7.8 allows, and the request answered as any other. The
+# replica's server would refuse it with a bare 403.
+_NO_UPGRADE = "http-request del-header upgrade"
 
 
 def _envelope(status: int, code: str, message: str) -> str:
@@ -111,6 +114,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
                 for status, when in _REFUSED
             ),
             *_CONTINUE,
+            _NO_UPGRADE,
             # A replica's HTTP server answers what it cannot read itself, before the API sees it.
             *(
                 f"http-response return {_envelope(status, *FAILURES[status])}"

@@ -82,7 +82,9 @@ def check_settings(environ: Mapping[str, str]) -> Settings:
         if first["type"] == "value_error":  # a sentence of `core.exposure`
             raise LaunchError(str(first["ctx"]["error"])) from error
         key = ".".join(map(str, first["loc"]))
-        file = environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml" if "plans" in key else path
+        file = (
+            environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml" if "plans" in key else path
+        )
         where = _VARIABLES.get(key) or f"{file}: {key}"
         raise LaunchError(f"{where}: {first['msg']}. Correct it and run scripts/up again.") from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:

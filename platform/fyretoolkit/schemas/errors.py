@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -19,7 +20,33 @@ from fyretoolkit.schemas.wire import Resource
 _SHOWN_FIELDS = 50
 _NAMED_FIELDS = 3
 _MAX_NAME_CHARS = 100
-_OBJECT_EXPECTED = ("dict_type", "model_type", "model_attributes_type")
+_ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        "missing": "This {noun} is required. Add it.",
+        "list_type": "Send an array.",
+        "string_type": "Send a string.",
+        "int_type": "Send a whole number.",
+        "int_from_float": "Send a whole number.",
+        "int_parsing": "Send a whole number.",
+        "float_type": "Send a number.",
+        "finite_number": "Send a finite number.",
+        "bool_type": "Send true or false.",
+        "dict_type": "Send an object.",
+        "model_type": "Send an object.",
+        "model_attributes_type": "Send an object.",
+        "too_short": "Send an array of at least {min_length} item{s}.",
+        "too_long": "Send an array of at most {max_length} item{s}.",
+        "string_too_short": "Send at least {min_length} character{s}.",
+        "string_too_long": "Send at most {max_length} character{s}.",
+        "greater_than": "Send a number greater than {gt}.",
+        "greater_than_equal": "Send a number of at least {ge}.",
+        "less_than": "Send a number less than {lt}.",
+        "less_than_equal": "Send a number of at most {le}.",
+        "literal_error": "Send {expected}.",
+        "enum": "Send {expected}.",
+    }
+)
+"""What to do, by pydantic's type of error: its own messages name Python's types and say only what is wrong."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -80,9 +107,17 @@ def parse_request(body: bytes, request_type: type[M]) -> M:
         raise invalid_request(error.errors(include_url=False), tuple(request_type.model_fields)) from error
 
 
-def invalid_request(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> PlatformError:
-    """Pydantic's errors as one 400 that names each field; `known` are the fields of the outermost object."""
-    fields = [_field_error(error, known) for error in errors[:_SHOWN_FIELDS]]
+def invalid_request(
+    errors: Sequence[Mapping[str, Any]], known: Sequence[str] = (), *, noun: str = "field"
+) -> PlatformError:
+    """Pydantic's errors as one 400 that names each field; `known` are the fields of the outermost object.
+
+    `noun`: what the caller knows a field as.
+    """
+    fields = [
+        FieldError(path=_path(error["loc"]), message=_message(error, known, noun))
+        for error in errors[:_SHOWN_FIELDS]
+    ]
     named = " ".join(f"{field.path}: {field.message}" for field in fields[:_NAMED_FIELDS])
     more = len(errors) - _NAMED_FIELDS
     return invalid_fields(named + (f" And {more} more, see details.fields." if more > 0 else ""), fields)
@@ -94,9 +129,12 @@ def invalid_field(path: str, message: str) -> PlatformError:
 
 
 def about_field(path: str, error: PlatformError) -> PlatformError:
-    """The same error, saying which field it is about."""
+    """The same error, saying which field it is about; its other details stay."""
     field = FieldError(path=path, message=error.message)
-    return PlatformError(error.code, f"{path}: {error.message}", details={"fields": [field.model_dump()]})
+    details = {**(error.details or {}), "fields": [field.model_dump()]}
+    return PlatformError(
+        error.code, f"{path}: {error.message}", details=details, retry_after_s=error.retry_after_s
+    )
 
 
 def invalid_fields(message: str, fields: Sequence[FieldError]) -> PlatformError:
@@ -106,25 +144,25 @@ def invalid_fields(message: str, fields: Sequence[FieldError]) -> PlatformError:
     )
 
 
-def _field_error(error: Mapping[str, Any], known: Sequence[str]) -> FieldError:
-    location: tuple[str | int, ...] = error["loc"]
-    return FieldError(path=_path(location), message=_message(error, location, known))
-
-
-def _message(error: Mapping[str, Any], location: tuple[str | int, ...], known: Sequence[str]) -> str:
-    if error["type"] == "missing":
-        return "This field is required."
-    if error["type"] in _OBJECT_EXPECTED:  # the message would name a Python class
-        return "Send an object."
-    if error["type"] != "extra_forbidden":
+def _message(error: Mapping[str, Any], known: Sequence[str], noun: str) -> str:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown(error["loc"], known, noun)
+    if kind not in _ADVICE:
         text = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-        return f"{text}."
-    if not known:
-        return "Unknown field. Remove it."
-    near = difflib.get_close_matches(str(location[-1]), known, n=1) if len(location) == 1 else []
-    if near:
-        return f"Unknown field. Did you mean {near[0]}?"
-    return "Unknown field. Remove it." if len(location) > 1 else f"Unknown field. Known: {', '.join(known)}."
+        return f"{text[:1].upper()}{text[1:]}."
+    context = error.get("ctx", {})
+    bound = context.get("min_length", context.get("max_length"))
+    return _ADVICE[kind].format(**{**context, "noun": noun, "s": "" if bound == 1 else "s"})
+
+
+def _unknown(location: tuple[str | int, ...], known: Sequence[str], noun: str) -> str:
+    is_nested = len(location) > 1
+    if not known or is_nested:
+        return f"Unknown {noun}. Remove it."
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    advice = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+    return f"Unknown {noun}. {advice}"
 
 
 def _path(location: tuple[str | int, ...]) -> str:

@@ -30,6 +30,12 @@ class BatchCreate(RequestModel):
     metadata: Metadata | None = None
 
 
+class DownloadQuery(RequestModel):
+    """The query of `GET /jobs/{id}/output` and `/errors`: the token that a link carries."""
+
+    token: str = ""
+
+
 class Progress(Resource):
     """Records done so far; `total` is null until they are counted."""
 

@@ -52,8 +52,6 @@ class ModelCreate(RequestModel):
     def _has_content_or_waits_for_it(self) -> ModelCreate:
         if (self.model_uri is None) is (self.status is None):
             raise ValueError('send model_uri, or "status": "training" to publish the content later')
-        if self.status is not None and self.id is None:
-            raise ValueError("a model in training needs an id")
         return self
 
 

@@ -11,6 +11,12 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class EmptyRequest(RequestModel):
+    """The body of an operation that takes no fields; it may be left out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
+
 class Resource(BaseModel):
     """An answer."""
 

@@ -18,7 +18,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.models.codec import ItemError
-from fyretoolkit.schemas.errors import invalid_field, parse_request
+from fyretoolkit.schemas.errors import about_field, invalid_field, parse_request
 from fyretoolkit.schemas.predictions import PredictionRequest
 from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.recording import Outcome, Recorder
@@ -93,18 +93,19 @@ def parse_prediction(body: bytes, limits: LimitSettings, regions: Collection[str
     if timeout_ms is not None and timeout_ms > limits.max_timeout_ms:
         raise invalid_field("options.timeout_ms", f"At most {limits.max_timeout_ms}.")
     if region is not None and region not in regions:
-        raise unknown_region(region, regions)
+        raise unknown_region(region, regions, field="options.region")
     return request
 
 
-def unknown_region(region: str, regions: Collection[str]) -> PlatformError:
-    """The 422 that lists the regions there are."""
+def unknown_region(region: str, regions: Collection[str], *, field: str) -> PlatformError:
+    """The 422 that lists the regions there are; `field` is where the request names the unknown one."""
     known = sorted(regions)
-    return PlatformError(
+    error = PlatformError(
         "invalid_region",
         f"Unknown region {region[:64]!r}. Known: {', '.join(known)}.",
         details={"regions": known},
     )
+    return about_field(field, error)
 
 
 async def run_inputs(
@@ -170,7 +171,8 @@ def invalid_inputs(errors: Sequence[ItemError], indices: Sequence[int]) -> Platf
         }
         for error in errors[:_SHOWN_ERRORS]
     ]
-    more = f" (and {len(errors) - 1} more inputs, see details.errors)" if len(errors) > 1 else ""
+    others = len(errors) - 1
+    more = f" (and {others} more input{'s' if others > 1 else ''}, see details.errors)" if others else ""
     return PlatformError(
         "invalid_input", f"{shown[0]['path']} {shown[0]['message']}{more}", details={"errors": shown}
     )

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fyretoolkit.core.api_keys import DEMO_KEY_ID, ApiKey, Credential
+from fyretoolkit.core.api_keys import ApiKey, Credential
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.organizations import Organization, Scope
+from fyretoolkit.core.organizations import DEMO_ORG, Organization, Scope
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument
 from fyretoolkit.store.records import from_hash, to_hash
@@ -125,7 +125,7 @@ def _entry(key: ApiKey) -> Mapping[str, Any]:
         "id": key.id,
         "fields": to_hash(key),
         "is_admin": Scope.ADMIN in key.scopes,
-        "is_operator": Scope.OPERATOR in key.scopes and key.id != DEMO_KEY_ID,
+        "is_operator": Scope.OPERATOR in key.scopes and key.org != DEMO_ORG,
         "channel": keys.CHANGES_CHANNEL,
     }
 

@@ -20,6 +20,7 @@ from tests.conftest import RATE_WINDOW_S
 from tests.contract.conformance.runs import LongRun, finished_jobs, run_long_jobs
 from tests.support.conformance import Caller, Organization, Remember, new_organization
 from tests.support.onnx_graphs import lookup
+from tests.support.platform import until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,11 +114,8 @@ def new_org(operator: Caller) -> Callable[..., Organization]:
 
 
 @pytest.fixture(scope="session")
-def deployment(org: Organization, remember: Remember) -> Iterator[dict[str, Any]]:
-    """A ready deployment of `org`: the model `table` answers {"value": 10 × index} for an index of 0 to 3.
-
-    Read it and predict with it, and leave it as it is.
-    """
+def made_deployment(org: Organization, remember: Remember) -> Iterator[dict[str, Any]]:
+    """The deployment of the fixture `deployment`, as it was when it became ready."""
 
     def make() -> dict[str, Any]:
         uri = org.caller.upload(lookup(), "table.onnx")
@@ -129,6 +127,20 @@ def deployment(org: Organization, remember: Remember) -> Iterator[dict[str, Any]
     yield made
     if "FYRE_CONFORMANCE_CACHE" not in os.environ:
         org.caller.delete(f"/deployments/{made['id']}")
+
+
+@pytest.fixture
+def deployment(org: Organization, made_deployment: dict[str, Any]) -> dict[str, Any]:
+    """A ready deployment of `org`: the model `table` answers {"value": 10 × index} for an index of 0 to 3.
+
+    Read it and predict with it, and leave it as it is. It answers again even if a test before restarted the platform.
+    """
+
+    def answers() -> bool:
+        return org.caller.post("/predict/table", {"inputs": [0]}).status_code == 200
+
+    until(answers, timeout_s=60, what="the shared deployment answering")
+    return made_deployment
 
 
 @pytest.fixture(scope="session")

@@ -195,6 +195,13 @@ VIOLATIONS = (
         ("errors",),
     ),
     Violation(
+        "a status that is not announced",
+        f"{CORE}/errors.py",
+        '"model_not_found": _kind(404,',
+        '"model_not_found": _kind(410,',
+        ("schemathesis",),
+    ),
+    Violation(
         "a replay that does not say so",
         f"{API}/idempotency.py",
         '    response.headers[REPLAYED] = "true"\n',
@@ -260,7 +267,7 @@ VIOLATIONS = (
     Violation(
         "Range is ignored",
         f"{API}/responses.py",
-        "if len(ranges) != 1 or not is_byte_range(ranges[0]):",
+        "if len(ranges) != 1 or not is_one_range(ranges[0]):",
         "if ranges:",
         ("jobs",),
     ),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fyretoolkit.api.ranges import asked_range, is_byte_range
+from fyretoolkit.api.ranges import asked_range, is_one_range
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_ranges_are_read_as_the_rfc_says(value: bytes, size: int, expected: rang
 def test_any_header_is_understood_or_ignored(value: bytes, size: int):
     """Never an exception, never a byte that is not there."""
     found = asked_range([(b"range", value)], size)
-    assert found is None or not found or (is_byte_range(value) and 0 <= found[0] <= found[-1] < size)
+    assert found is None or not found or (is_one_range(value) and 0 <= found[0] <= found[-1] < size)
 
 
 def test_two_headers_and_a_condition_give_all_of_it():

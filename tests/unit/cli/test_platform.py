@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fyretoolkit.cli import platform
 from fyretoolkit.cli.main import app
 from fyretoolkit.launch.paths import Home
 from fyretoolkit.launch.processes import boot_id, read_process
@@ -111,6 +112,32 @@ def test_a_home_that_cannot_be_one_is_one_sentence(home: str) -> None:
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
     assert result.stderr.endswith("Choose another folder with --home.\n")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "launched"),
+    [
+        ("up --detach", "up --home=/h --port=8000 --mode=development --detach"),
+        (
+            "up --mode production --host 0.0.0.0 --tls-terminated --public-url https://a.example --port 1 --no-demo",
+            "up --home=/h --port=1 --mode=production --host=0.0.0.0 --public-url=https://a.example --no-demo "
+            "--tls-terminated",
+        ),
+        ("down --purge", "down --home=/h --purge"),
+        ("keys bootstrap", "admin-key --home=/h"),
+    ],
+)
+def test_the_launcher_is_told_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, typed: str, launched: str
+) -> None:
+    """What was left out is left to the environment."""
+    told: list[str] = []
+    monkeypatch.setattr(platform, "_launch", lambda *arguments: told.extend(arguments))
+    for name in ("FYRE_HOST", "FYRE_PORT", "FYRE_MODE", "FYRE_PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(app, [*typed.split(), "--home", "/h"])
+    assert result.exit_code == 0, result.output
+    assert told == launched.split()
 
 
 @pytest.mark.parametrize("module", ["fyretoolkit", "fyretoolkit.cli.main"])

@@ -1,6 +1,6 @@
 """The arithmetic of a lease: nothing is used twice, nothing is lost, nothing outlives the lease.
 
-That replicas together never exceed a limit is tested with the ledger they share, in tests/unit/store/test_limits.py.
+That replicas together never exceed a limit is tested with their ledger, in tests/unit/store/test_token_ledger.py.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def test_an_answer_to_a_question_about_another_plan_opens_nothing() -> None:
     st.data(),
 )
 def test_tokens_are_neither_made_nor_lost(events: list[str], data: st.DataObject) -> None:
-    """Granted = used + in hand + given back, and every use is reported once, whatever fails in between."""
+    """Granted = used + in hand + given back, and every use is reported once, whatever fails in between.
+
+    What a lost report gave back stays given back: the ledger may have granted it to another replica by then.
+    """
     lease = Lease(WINDOW_S, 600)
     granted = used = given_back = reported = 0
     sent: Report | None = None

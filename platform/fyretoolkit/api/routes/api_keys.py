@@ -63,7 +63,7 @@ async def create_api_key(
     return CreatedApiKey.from_key(text, key)
 
 
-@router.get(COLLECTION, summary="List API keys", responses=failures(400))
+@router.get(COLLECTION, summary="List API keys")
 async def list_api_keys(
     principal: Admin, services: Parts, query: Annotated[PageQuery, Query()]
 ) -> Page[ApiKeyResource]:
@@ -82,7 +82,7 @@ async def list_api_keys(
     )
 
 
-@router.get(COLLECTION + "/{key_id}", summary="Get an API key", responses=failures(404))
+@router.get(COLLECTION + "/{key_id}", summary="Get an API key", responses=failures("api_key_not_found"))
 async def get_api_key(key_id: str, principal: Admin, services: Parts) -> ApiKeyResource:
     """The key, masked."""
     key = await _known_key(services, principal.org, key_id)
@@ -93,7 +93,10 @@ async def get_api_key(key_id: str, principal: Admin, services: Parts) -> ApiKeyR
     COLLECTION + "/{key_id}/rotate",
     status_code=201,
     summary="Rotate an API key",
-    responses={**secret_headers(), **failures(404, 409)},
+    responses={
+        **secret_headers(),
+        **failures("api_key_not_found", "api_key_not_active", "api_key_not_changeable"),
+    },
     openapi_extra=request_body(ApiKeyRotate, is_optional=True),
 )
 async def rotate_api_key(
@@ -113,7 +116,11 @@ async def rotate_api_key(
     return CreatedApiKey.from_key(text, key)
 
 
-@router.delete(COLLECTION + "/{key_id}", summary="Revoke an API key", responses=failures(404, 409))
+@router.delete(
+    COLLECTION + "/{key_id}",
+    summary="Revoke an API key",
+    responses=failures("api_key_not_found", "api_key_not_changeable", "last_admin_key"),
+)
 async def revoke_api_key(key_id: str, principal: Admin, services: Parts) -> ApiKeyResource:
     """It stops working everywhere within 5 s, for ever. Repeatable. An organization keeps one admin key."""
     key = await _changeable_key(services, principal.org, key_id)

@@ -41,7 +41,18 @@ router = APIRouter(tags=["Deployments"])
     status_code=201,
     summary="Create a deployment",
     response_model=DeploymentResource,
-    responses={**creation_headers(201), **failures(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+    responses={
+        **creation_headers(201),
+        **failures(
+            "model_not_found",
+            "file_not_found",
+            "idempotency_key_reused",
+            "model_not_ready",
+            "model_conflict",
+            "invalid_region",
+            "url_not_allowed",
+        ),
+    },
     openapi_extra=request_body(DeploymentCreate),
 )
 async def create_deployment(
@@ -64,7 +75,7 @@ async def create_deployment(
     return created(creation, answer, status=201, collection=COLLECTION)
 
 
-@router.get(COLLECTION, summary="List deployments", responses=failures(400, 401, 403, 503))
+@router.get(COLLECTION, summary="List deployments")
 async def list_deployments(
     principal: Reader, services: Parts, query: Annotated[PageQuery, Query()]
 ) -> Page[DeploymentResource]:
@@ -81,7 +92,7 @@ async def list_deployments(
 
 
 @router.get(
-    COLLECTION + "/{deployment_id}", summary="Get a deployment", responses=failures(401, 403, 404, 503)
+    COLLECTION + "/{deployment_id}", summary="Get a deployment", responses=failures("deployment_not_found")
 )
 async def get_deployment(deployment_id: str, principal: Reader, services: Parts) -> DeploymentResource:
     """The deployment with what happened to it so far. Those of the public models can be read by everyone."""
@@ -95,7 +106,7 @@ async def get_deployment(deployment_id: str, principal: Reader, services: Parts)
 @router.patch(
     COLLECTION + "/{deployment_id}",
     summary="Change a deployment",
-    responses=failures(404, 409),
+    responses=failures("deployment_not_found", "deployment_not_changeable"),
     openapi_extra=request_body(DeploymentChange),
 )
 async def change_deployment(
@@ -123,7 +134,9 @@ async def change_deployment(
 
 
 @router.delete(
-    COLLECTION + "/{deployment_id}", summary="Delete a deployment", responses=failures(401, 403, 404, 503)
+    COLLECTION + "/{deployment_id}",
+    summary="Delete a deployment",
+    responses=failures("deployment_not_found"),
 )
 async def delete_deployment(deployment_id: str, principal: Writer, services: Parts) -> DeletedDeployment:
     """Out of the routing table first; requests in flight finish, then its replicas are freed. Repeatable for 24 h."""
@@ -140,7 +153,7 @@ async def delete_deployment(deployment_id: str, principal: Writer, services: Par
 async def _new_deployment(services: Services, org: str, body: DeploymentCreate) -> Deployment:
     regions = services.settings.regions
     if body.region not in regions:
-        raise unknown_region(body.region, regions)
+        raise unknown_region(body.region, regions, field="region")
     source = await resolve_source(services, org, body.model_uri, body.model_id)
     now = time.time()
     return Deployment(

@@ -52,7 +52,7 @@ router = APIRouter(tags=["Files"])
     status_code=201,
     summary="Upload a file",
     response_model=FileResource,
-    responses={**creation_headers(201), **failures(400, 409, 413, 415, 507)},
+    responses={**creation_headers(201), **failures("idempotency_key_reused", "storage_full")},
     openapi_extra=_BODY,
 )
 async def create_file(
@@ -76,7 +76,7 @@ async def create_file(
     return created(creation, answer, status=201, collection=COLLECTION)
 
 
-@router.get(COLLECTION, summary="List files", responses=failures(400))
+@router.get(COLLECTION, summary="List files")
 async def list_files(
     principal: Reader, services: Parts, query: Annotated[PageQuery, Query()]
 ) -> Page[FileResource]:
@@ -91,7 +91,7 @@ async def list_files(
     return Page[FileResource](data=[FileResource.from_record(file) for file in found], has_more=has_more)
 
 
-@router.get(COLLECTION + "/{file_id}", summary="Get a file", responses=failures(404))
+@router.get(COLLECTION + "/{file_id}", summary="Get a file", responses=failures("file_not_found"))
 async def get_file(file_id: str, principal: Reader, services: Parts) -> FileResource:
     """Its name, size and digest; the bytes are at `/content`."""
     return FileResource.from_record(await _known_file(services, principal.org, file_id))
@@ -101,7 +101,10 @@ async def get_file(file_id: str, principal: Reader, services: Parts) -> FileReso
     COLLECTION + "/{file_id}/content",
     summary="Download a file",
     response_class=FileResponse,
-    responses={**download(), **failures(404, 416)},
+    responses={
+        **download(*_MEDIA_TYPES.values(), _ANY, headers=("ETag",)),
+        **failures("file_not_found", "range_not_satisfiable"),
+    },
 )
 async def get_content(file_id: str, principal: Reader, services: Parts) -> FileResponse:
     """The bytes as they were sent, whole or in part."""
@@ -120,7 +123,7 @@ async def get_content(file_id: str, principal: Reader, services: Parts) -> FileR
     )
 
 
-@router.delete(COLLECTION + "/{file_id}", summary="Delete a file", responses=failures(404))
+@router.delete(COLLECTION + "/{file_id}", summary="Delete a file", responses=failures("file_not_found"))
 async def delete_file(file_id: str, principal: Writer, services: Parts) -> DeletedFile:
     """Gone at once. A job that has begun to read it goes on; one that has not fails."""
     file = await _known_file(services, principal.org, file_id)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter
 
 from fyretoolkit.api.dependencies import Parts
-from fyretoolkit.api.openapi import failures
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.health import Health, Readiness
 from fyretoolkit.store.connection import RETRY_AFTER_S, Store
@@ -24,12 +23,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get(
-    "/readyz",
-    summary="Whether every part answers",
-    responses=failures(503),
-    openapi_extra={"security": []},
-)
+@router.get("/readyz", summary="Whether every part answers", openapi_extra={"security": []})
 async def readyz(services: Parts) -> Readiness:
     """Names Redis, Serve and the controller; 503 with the same names when one of them does not answer."""
     redis, control = await asyncio.gather(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
-from fyretoolkit.api.downloads import PARTIAL, ErrorsOwner, OutputOwner, links_of, open_download
+from fyretoolkit.api.downloads import MEDIA_TYPES, PARTIAL, ErrorsOwner, OutputOwner, links_of, open_download
 from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, download, failures, request_body
 from fyretoolkit.api.pages import check_cursor, fill_page
@@ -26,8 +26,17 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.urls import Purpose
 from fyretoolkit.schemas.jobs import BatchCreate, JobResource
 from fyretoolkit.schemas.pages import Page, PageQuery
+from fyretoolkit.schemas.wire import EmptyRequest
 
 COLLECTION = "/jobs"
+_DOWNLOAD_FAILURES = failures(
+    "job_not_found",
+    "invalid_signature",
+    "output_not_ready",
+    "no_output",
+    "range_not_satisfiable",
+    "run_failed",
+)
 _WITH_LINK: dict[str, Any] = {"security": [{"basic": []}, {"bearer": []}, {"link": []}]}
 
 router = APIRouter(tags=["Batch jobs"])
@@ -38,7 +47,12 @@ router = APIRouter(tags=["Batch jobs"])
     status_code=202,
     summary="Create a batch job",
     response_model=JobResource,
-    responses={**creation_headers(202), **failures(400, 401, 403, 404, 409, 413, 415, 422, 503)},
+    responses={
+        **creation_headers(202),
+        **failures(
+            "model_not_found", "file_not_found", "idempotency_key_reused", "model_not_ready", "url_not_allowed"
+        ),
+    },
     openapi_extra=request_body(BatchCreate),
 )
 async def create_job(
@@ -58,7 +72,7 @@ async def create_job(
     return created(creation, answer, status=202, collection=COLLECTION)
 
 
-@router.get(COLLECTION, summary="List batch jobs", responses=failures(400, 401, 403, 503))
+@router.get(COLLECTION, summary="List batch jobs")
 async def list_jobs(
     request: Request, principal: Reader, services: Parts, query: Annotated[PageQuery, Query()]
 ) -> Page[JobResource]:
@@ -73,7 +87,7 @@ async def list_jobs(
     return Page[JobResource](data=await _resources_of(services, request, found), has_more=has_more)
 
 
-@router.get(COLLECTION + "/{job_id}", summary="Get a batch job", responses=failures(401, 403, 404, 503))
+@router.get(COLLECTION + "/{job_id}", summary="Get a batch job", responses=failures("job_not_found"))
 async def get_job(request: Request, job_id: str, principal: Reader, services: Parts) -> JobResource:
     """How far the job is, and where its results are once it ended."""
     job = await _known_job(services, principal.org, job_id)
@@ -81,9 +95,17 @@ async def get_job(request: Request, job_id: str, principal: Reader, services: Pa
 
 
 @router.post(
-    COLLECTION + "/{job_id}/cancel", summary="Cancel a batch job", responses=failures(401, 403, 404, 409, 503)
+    COLLECTION + "/{job_id}/cancel",
+    summary="Cancel a batch job",
+    responses=failures("job_not_found", "job_not_cancelable"),
 )
-async def cancel_job(request: Request, job_id: str, principal: Writer, services: Parts) -> JobResource:
+async def cancel_job(
+    request: Request,
+    job_id: str,
+    principal: Writer,
+    services: Parts,
+    _: Annotated[EmptyRequest, Depends(json_body(EmptyRequest, is_optional=True))],
+) -> JobResource:
     """Canceled at once; what was committed stays readable. Canceling again answers the same job."""
     job = await _known_job(services, principal.org, job_id)
     status = await services.jobs.finish(job, JobStatus.CANCELED)
@@ -100,7 +122,7 @@ async def cancel_job(request: Request, job_id: str, principal: Writer, services:
     COLLECTION + "/{job_id}/output",
     summary="Download the results",
     response_class=FileResponse,
-    responses={**download(PARTIAL), **failures(401, 403, 404, 409, 416, 503)},
+    responses={**download(*MEDIA_TYPES.values(), headers=("ETag", PARTIAL)), **_DOWNLOAD_FAILURES},
     openapi_extra=_WITH_LINK,
 )
 async def get_output(job_id: str, org: OutputOwner, services: Parts) -> Response:
@@ -115,7 +137,7 @@ async def get_output(job_id: str, org: OutputOwner, services: Parts) -> Response
     COLLECTION + "/{job_id}/errors",
     summary="Download the errors",
     response_class=FileResponse,
-    responses={**download(PARTIAL), **failures(401, 403, 404, 409, 416, 503)},
+    responses={**download(MEDIA_TYPES["jsonl"], headers=("ETag", PARTIAL)), **_DOWNLOAD_FAILURES},
     openapi_extra=_WITH_LINK,
 )
 async def get_errors(job_id: str, org: ErrorsOwner, services: Parts) -> Response:
@@ -158,7 +180,8 @@ async def _known_job(services: Services, org: str, job_id: str) -> BatchJob:
 async def _resources_of(services: Services, request: Request, jobs: Sequence[BatchJob]) -> list[JobResource]:
     queued = [job.id for job in jobs if job.status is JobStatus.QUEUED]
     positions = dict(zip(queued, await services.jobs.queue_positions(queued), strict=True))
-    url = services.settings.public_url or base_url(request.scope)
+    settings = services.settings
+    url = settings.public_url or base_url(request.scope, is_tls=settings.is_tls_terminated)
     return [
         JobResource.from_record(
             job,

@@ -18,7 +18,7 @@ from fyretoolkit.schemas.metrics import MetricsQuery, MetricsResource
 router = APIRouter(tags=["Metrics"])
 
 
-@router.get("/metrics/{deployment_id}", summary="Get metrics", responses=failures(400, 401, 403, 404, 503))
+@router.get("/metrics/{deployment_id}", summary="Get metrics", responses=failures("deployment_not_found"))
 async def get_metrics(
     deployment_id: str, principal: Reader, services: Parts, query: Annotated[MetricsQuery, Query()]
 ) -> MetricsResource:

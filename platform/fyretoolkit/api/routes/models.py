@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
 from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, failures, request_body
-from fyretoolkit.api.pages import fill_page
+from fyretoolkit.api.pages import fill_page, invalid_cursor
 from fyretoolkit.api.services import Services
 from fyretoolkit.api.sources import content_source
 from fyretoolkit.core.errors import PlatformError
@@ -23,8 +23,10 @@ from fyretoolkit.core.ids import is_slug, new_id
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import ORDER_PREFIX, Model
 from fyretoolkit.core.organizations import PUBLIC_ORG, Principal, Scope
+from fyretoolkit.schemas.errors import invalid_field
 from fyretoolkit.schemas.models import ModelCreate, ModelPublish, ModelQuery, ModelResource
 from fyretoolkit.schemas.pages import Page
+from fyretoolkit.schemas.wire import EmptyRequest
 from fyretoolkit.store.creation import CreationOutcome
 
 COLLECTION = "/models"
@@ -37,7 +39,10 @@ router = APIRouter(tags=["Models"])
     status_code=201,
     summary="Register a model",
     response_model=ModelResource,
-    responses={**creation_headers(201), **failures(404, 409, 422)},
+    responses={
+        **creation_headers(201),
+        **failures("file_not_found", "idempotency_key_reused", "model_conflict", "url_not_allowed"),
+    },
     openapi_extra=request_body(ModelCreate),
 )
 async def register_model(
@@ -61,7 +66,7 @@ async def register_model(
     return created(creation, answer, status=201, collection=COLLECTION)
 
 
-@router.get(COLLECTION, summary="List models", responses=failures(400))
+@router.get(COLLECTION, summary="List models")
 async def list_models(
     principal: Reader, services: Parts, query: Annotated[ModelQuery, Query()]
 ) -> Page[ModelResource]:
@@ -80,7 +85,7 @@ async def list_models(
     return Page[ModelResource](data=data, has_more=has_more)
 
 
-@router.get(COLLECTION + "/{model_id}", summary="Get a model", responses=failures(404))
+@router.get(COLLECTION + "/{model_id}", summary="Get a model", responses=failures("model_not_found"))
 async def get_model(model_id: str, principal: Reader, services: Parts) -> ModelResource:
     """The model with its signature and the deployments that serve it."""
     return await _answer(services, principal, model_id)
@@ -89,7 +94,7 @@ async def get_model(model_id: str, principal: Reader, services: Parts) -> ModelR
 @router.post(
     COLLECTION + "/{model_id}/publish",
     summary="Publish the content of a model in training",
-    responses=failures(404, 409, 422),
+    responses=failures("model_not_found", "file_not_found", "model_not_publishable", "url_not_allowed"),
     openapi_extra=request_body(ModelPublish),
 )
 async def publish_model(
@@ -118,9 +123,14 @@ async def publish_model(
 @router.post(
     COLLECTION + "/{model_id}/archive",
     summary="Archive a model",
-    responses=failures(404, 409),
+    responses=failures("model_not_found", "model_in_use"),
 )
-async def archive_model(model_id: str, principal: Writer, services: Parts) -> ModelResource:
+async def archive_model(
+    model_id: str,
+    principal: Writer,
+    services: Parts,
+    _: Annotated[EmptyRequest, Depends(json_body(EmptyRequest, is_optional=True))],
+) -> ModelResource:
     """It cannot be deployed any more; its record and content stay. Repeatable."""
     model = await _own_model(services, principal, model_id)
     if in_use_by := await services.models.archive(model):
@@ -155,8 +165,10 @@ async def _new_model(services: Services, org: str, body: ModelCreate) -> Model:
     if uri is not None:
         source = await content_source(services, org, uri, name, id_field="id")
         uri, name = source.uri, source.model_id
-    if name is None or await services.models.get(PUBLIC_ORG, name) is not None:
-        raise _conflict(str(name))
+    if name is None:
+        raise invalid_field("id", "A model in training needs an id. Add it.")
+    if await services.models.get(PUBLIC_ORG, name) is not None:
+        raise _conflict(name)
     now = time.time()
     return Model(
         id=name,
@@ -208,5 +220,5 @@ async def _cursor(services: Services, org: str, starting_after: str | None) -> M
         return None
     model = await services.models.get(org, starting_after) if is_slug(starting_after) else None
     if model is None:
-        raise PlatformError("invalid_cursor")
+        raise invalid_cursor("Pass the id of a model of this list, as its page gave it.")
     return model

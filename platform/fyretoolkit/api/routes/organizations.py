@@ -24,6 +24,7 @@ from fyretoolkit.core.organizations import (
     new_organization,
 )
 from fyretoolkit.schemas.api_keys import CreatedApiKey
+from fyretoolkit.schemas.errors import about_field
 from fyretoolkit.schemas.organizations import (
     OrganizationChange,
     OrganizationCreate,
@@ -40,7 +41,7 @@ router = APIRouter(tags=["Organizations"])
     COLLECTION,
     status_code=201,
     summary="Create an organization",
-    responses={**secret_headers(), **failures(422)},
+    responses={**secret_headers(), **failures("invalid_plan")},
     openapi_extra=request_body(OrganizationCreate),
 )
 async def create_organization(
@@ -60,7 +61,7 @@ async def create_organization(
     return OrganizationResource.from_record(organization, CreatedApiKey.from_key(text, key))
 
 
-@router.get(COLLECTION, summary="List organizations", responses=failures(400))
+@router.get(COLLECTION, summary="List organizations")
 async def list_organizations(
     _: Operator, services: Parts, query: Annotated[PageQuery, Query()]
 ) -> Page[OrganizationResource]:
@@ -76,7 +77,11 @@ async def list_organizations(
     )
 
 
-@router.get(COLLECTION + "/{organization_id}", summary="Get an organization", responses=failures(404))
+@router.get(
+    COLLECTION + "/{organization_id}",
+    summary="Get an organization",
+    responses=failures("organization_not_found"),
+)
 async def get_organization(organization_id: str, _: Operator, services: Parts) -> OrganizationResource:
     """The organization and its plan."""
     return OrganizationResource.from_record(await _known_organization(services, organization_id))
@@ -85,7 +90,7 @@ async def get_organization(organization_id: str, _: Operator, services: Parts) -
 @router.patch(
     COLLECTION + "/{organization_id}",
     summary="Change an organization",
-    responses=failures(404, 422),
+    responses=failures("organization_not_found", "invalid_plan"),
     openapi_extra=request_body(OrganizationChange),
 )
 async def change_organization(
@@ -96,20 +101,22 @@ async def change_organization(
 ) -> OrganizationResource:
     """A new plan holds for all of the organization's keys within 5 s."""
     organization = await _known_organization(services, organization_id)
-    if body.plan is not None:
+    if "plan" in body.model_fields_set:
         _require_plan(services, body.plan)
-    await services.organizations.update(organization.id, name=body.name, plan=body.plan)
+    changes = body.model_dump(exclude_unset=True)
+    await services.organizations.update(organization.id, **changes)
     return OrganizationResource.from_record(await _known_organization(services, organization_id))
 
 
 def _require_plan(services: Services, plan: str) -> None:
     plans = services.settings.plans
     if plan not in plans:
-        raise PlatformError(
+        unknown = PlatformError(
             "invalid_plan",
             f"There is no plan {plan!r}. Use one of: {', '.join(plans)}.",
             details={"plans": list(plans)},
         )
+        raise about_field("plan", unknown)
 
 
 async def _known_organization(services: Services, organization_id: str) -> Organization:

@@ -1,31 +1,18 @@
-"""The log of reads and writes and the ledger of tokens, on a real Redis with a clock of our own."""
+"""The ledger of tokens for predictions, on a real Redis with a clock of our own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from math import ceil
 
-import anyio
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fyretoolkit.core.limits import (
-    Category,
-    Lease,
-    LedgerAnswer,
-    LogAnswer,
-    Report,
-    Standing,
-    standing_in_log,
-)
+from fyretoolkit.core.limits import Lease, LedgerAnswer, Report
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.limits import LimitStore
-from tests.support.manual_redis import ManualClock, manual_scripts
+from tests.support.manual_redis import ManualClock, run_manually
 
 WINDOW_S = 60
 LEASE_S = 5.0
@@ -37,120 +24,9 @@ _PROPERTY = settings(
 STEPS = st.sampled_from([0.0, 0.0, 0.000_001, 0.05, 0.4, 2.5, 5.0, 17.3, 59.999_999, 60.0, 61.0])
 
 
-@asynccontextmanager
-async def _manual(url: str) -> AsyncIterator[tuple[Store, ManualClock]]:
-    with manual_scripts():
-        store = Store(url)
-        try:
-            await store.redis.flushall()
-            await store.redis.config_set("appendfsync", "no")  # thousands of steps, and no test of durability
-            clock = ManualClock(store)
-            await clock.set()
-            yield store, clock
-        finally:
-            await store.redis.config_set("appendfsync", "always")
-            await store.close()
-
-
-def _run(url: str, scenario: Callable[[Store, ManualClock], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with _manual(url) as (store, clock):
-            await scenario(store, clock)
-
-    anyio.run(main)
-
-
 def most_in_a_window(moments: list[float], window_s: float) -> int:
     """The most moments that any window [start, start + window_s) holds; it may as well start at one of them."""
     return max((sum(start <= each < start + window_s for each in moments) for start in moments), default=0)
-
-
-# Reads and writes
-
-
-async def _read(store: Store, limit: int) -> tuple[LogAnswer, Standing]:
-    limits = LimitStore(store, WINDOW_S)
-    answer = await limits.log("org_a", "key_a", Category.READ, limit)
-    return answer, standing_in_log(answer, limit=limit, window_us=limits.window_us)
-
-
-@_PROPERTY
-@given(limit=st.integers(1, 6), steps=st.lists(STEPS, max_size=40))
-def test_a_request_is_admitted_exactly_if_the_window_before_it_has_room(
-    redis_url: str, limit: int, steps: list[float]
-) -> None:
-    """Against an oracle that keeps every admitted moment; remaining, reset and retry are what it says, too."""
-
-    async def scenario(store: Store, clock: ManualClock) -> None:
-        admitted: list[int] = []
-        for step in steps:
-            await clock.advance(step)
-            live = [each for each in admitted if each > clock.now_us - WINDOW_S * 1_000_000]
-            answer, standing = await _read(store, limit)
-            assert answer.is_admitted == (len(live) < limit)
-            if answer.is_admitted:
-                admitted.append(clock.now_us)
-                live.append(clock.now_us)
-                assert standing.retry_after_s is None
-            else:
-                assert standing.retry_after_s == pytest.approx((live[0] - clock.now_us) / 1e6 + WINDOW_S)
-            assert standing.remaining == limit - len(live)
-            assert standing.reset_at == pytest.approx(live[0] / 1e6 + WINDOW_S)
-
-    _run(redis_url, scenario)
-
-
-def test_who_waits_as_long_as_told_is_admitted(redis_url: str) -> None:
-    """Also when the plan became smaller meanwhile: then several have to leave the window first."""
-
-    async def scenario(store: Store, clock: ManualClock) -> None:
-        for _ in range(5):
-            await _read(store, 5)
-            await clock.advance(1)
-        for limit in (5, 2):
-            answer, standing = await _read(store, limit)
-            assert not answer.is_admitted
-            assert standing.retry_after_s is not None
-            start = clock.now_us
-            await clock.advance(standing.retry_after_s - 0.000_001)
-            assert not (await _read(store, limit))[0].is_admitted
-            await clock.set(start + ceil(standing.retry_after_s * 1_000_000))
-            assert (await _read(store, limit))[0].is_admitted
-
-    _run(redis_url, scenario)
-
-
-def test_a_clock_that_is_set_back_neither_opens_nor_shuts_the_limit(redis_url: str) -> None:
-    """What was counted stays counted, for one window from the new time: not for the hour that was lost."""
-
-    async def scenario(store: Store, clock: ManualClock) -> None:
-        for _ in range(3):
-            await _read(store, 3)
-        await clock.advance(-3600)
-        answer, standing = await _read(store, 3)
-        assert not answer.is_admitted
-        assert standing.retry_after_s == WINDOW_S
-        await clock.advance(WINDOW_S)
-        assert (await _read(store, 3))[0].is_admitted
-
-    _run(redis_url, scenario)
-
-
-def test_a_log_holds_one_window_and_expires(redis_url: str) -> None:
-    """It never grows beyond the limit, and goes with the last request in it."""
-
-    async def scenario(store: Store, clock: ManualClock) -> None:
-        log = keys.request_log("org_a", "key_a", Category.READ)
-        for _ in range(50):
-            await _read(store, 7)
-            await clock.advance(3)
-        assert await store.redis.llen(log) <= 7  # type: ignore[misc]
-        assert 0 < await store.redis.pttl(log) <= WINDOW_S * 1000
-
-    _run(redis_url, scenario)
-
-
-# Predictions
 
 
 @dataclass
@@ -305,7 +181,7 @@ def test_no_window_ever_holds_more_predictions_than_the_limit(
             assert await fleet.predict(other)
         assert most_in_a_window(fleet.uses, WINDOW_S) <= limit
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 60, 600])
@@ -322,7 +198,7 @@ def test_a_burst_through_two_replicas_gets_every_token(redis_url: str, limit: in
         assert admitted + held == limit
         assert held <= 0.02 * limit
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_steady_demand_uses_the_limit_in_every_window(redis_url: str) -> None:
@@ -340,7 +216,7 @@ def test_steady_demand_uses_the_limit_in_every_window(redis_url: str) -> None:
         assert most_in_a_window(fleet.uses, WINDOW_S) <= 300
         assert len(fleet.uses) >= 0.95 * 3 * 300
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_unused_tokens_of_an_ended_lease_are_given_back(redis_url: str) -> None:
@@ -358,7 +234,7 @@ def test_unused_tokens_of_an_ended_lease_are_given_back(redis_url: str) -> None:
         assert replica.lease.is_settled
         assert replica.lease.free == 599
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_a_dead_replicas_tokens_come_back_a_window_after_its_lease(redis_url: str) -> None:
@@ -375,7 +251,24 @@ def test_a_dead_replicas_tokens_come_back_a_window_after_its_lease(redis_url: st
         assert await fleet.predict(alive)
         assert alive.lease.free + alive.lease.tokens == 600 - 2
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
+
+
+def test_who_waits_for_a_dead_replicas_tokens_is_told_so(redis_url: str) -> None:
+    """All of the limit went to a replica that died before it used them: a lease and a window, and no less."""
+
+    async def scenario(store: Store, clock: ManualClock) -> None:
+        fleet = _Fleet(store, clock, 2)
+        dead, alive = fleet.add(), fleet.add()
+        await fleet.send(dead, waiting=2)
+        await fleet.arrive(dead)
+        await clock.advance(1)
+        assert not await fleet.predict(alive)
+        assert alive.lease.refusal(clock.now).retry_after_s == pytest.approx(LEASE_S + WINDOW_S - 1)
+        await clock.advance(LEASE_S + WINDOW_S - 1)
+        assert await fleet.predict(alive)
+
+    run_manually(redis_url, scenario)
 
 
 def test_a_use_during_an_outage_counts_from_its_own_moment(redis_url: str) -> None:
@@ -400,7 +293,7 @@ def test_a_use_during_an_outage_counts_from_its_own_moment(redis_url: str) -> No
         assert await fleet.predict(other)
         assert other.lease.free + other.lease.tokens == 600 - 2
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_a_report_that_arrives_twice_is_counted_once(redis_url: str) -> None:
@@ -415,7 +308,7 @@ def test_a_report_that_arrives_twice_is_counted_once(redis_url: str) -> None:
         await fleet.answer(replica)
         assert replica.lease.free + replica.lease.tokens == 600 - 1
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_a_late_report_changes_nothing(redis_url: str) -> None:
@@ -433,7 +326,7 @@ def test_a_late_report_changes_nothing(redis_url: str) -> None:
         nothing = Report(100, spent=0, spent_ago_s=0.0, kept=1, dropped=0, waiting=0, ahead=1, sent_at=2.0)
         assert (await limits.renew("org_a", "key_a", nothing)).free == 100 - 4 - 1
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_a_ledger_stays_small_and_expires(redis_url: str) -> None:
@@ -455,7 +348,7 @@ def test_a_ledger_stays_small_and_expires(redis_url: str) -> None:
         assert await store.redis.hlen(ledger) <= 240 + WINDOW_S / SLOT_S + 2  # type: ignore[misc]
         assert 0 < await store.redis.pttl(ledger) <= (WINDOW_S + LEASE_S + SLOT_S) * 1000
 
-    _run(redis_url, scenario)
+    run_manually(redis_url, scenario)
 
 
 def test_a_ledger_survives_a_clock_that_is_set_back(redis_url: str) -> None:
@@ -475,22 +368,4 @@ def test_a_ledger_survives_a_clock_that_is_set_back(redis_url: str) -> None:
         assert await fleet.predict(alive)
         assert alive.lease.free + alive.lease.tokens == 600 - 1
 
-    _run(redis_url, scenario)
-
-
-def test_both_kinds_of_keys_carry_the_organization(redis_url: str) -> None:
-    """Two organizations never share a count, and the keys of both categories are the key's own."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-
-        async def scenario(store: Store, clock: ManualClock) -> None:
-            limits = LimitStore(store, WINDOW_S)
-            for org in ("org_a", "org_b"):
-                for category in (Category.READ, Category.WRITE):
-                    answer = await limits.log(org, "key_a", category, 5)
-                    assert answer.counted == 1
-
-        _run(redis_url, scenario)
-        found = {key for key in client.keys("fyre:*") if isinstance(key, str)}
-    assert found == {
-        f"fyre:org:{org}:limits:key_a:{kind}" for org in ("org_a", "org_b") for kind in ("read", "write")
-    }
+    run_manually(redis_url, scenario)
