@@ -1,7 +1,7 @@
 """What a route says of itself to the OpenAPI document, beyond what FastAPI reads off its signature.
 
-Routes name the statuses that are theirs alone; what every operation of a kind has in common (authentication, limits,
-bodies, proxies) is added once in `api/document.py`.
+Routes name the failures that are theirs alone; what every operation of a kind has in common (authentication, limits,
+bodies, cursors, proxies) is added once in `api/failures.py`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from fyretoolkit.core.errors import CATALOGUE
+
 Responses = dict[int | str, dict[str, Any]]
 
+CODES = "x-codes"
+"""Where a response holds its error codes until the document is complete."""
 _REF = "#/components/{kind}/{name}"
 
 
@@ -20,9 +24,13 @@ def component(kind: str, name: str) -> dict[str, Any]:
     return {"$ref": _REF.format(kind=kind, name=name)}
 
 
-def failures(*statuses: int) -> Responses:
-    """The error answers of an operation, beside those that every operation of its kind has."""
-    return {status: {"description": "A failure."} for status in statuses}
+def failures(*codes: str) -> Responses:
+    """The error answers of an operation by their codes, beside those that every operation of its kind has."""
+    found: Responses = {}
+    for code in codes:
+        answer = found.setdefault(CATALOGUE[code].status, {"description": "A failure.", CODES: []})
+        answer[CODES].append(code)
+    return found
 
 
 def creation_headers(status: int) -> Responses:
@@ -31,13 +39,11 @@ def creation_headers(status: int) -> Responses:
     return {status: {"headers": headers}}
 
 
-def download(*headers: str) -> Responses:
-    """A file, whole or in part; `headers` are those of it that not every download has."""
-    own = {name: component("headers", name) for name in headers}
-    content = {
-        kind: {"schema": {"type": "string"}}
-        for kind in ("application/jsonl", "text/csv", "application/octet-stream")
-    }
+def download(*media_types: str, headers: tuple[str, ...] = ()) -> Responses:
+    """A file of one of these types, whole or in part; `headers` are those of it that not every download has."""
+    names = ("Accept-Ranges", "Content-Disposition", *headers)
+    own = {name: component("headers", name) for name in names}
+    content = {kind: {"schema": {"type": "string"}} for kind in media_types}
     return {
         200: {"description": "The file.", "content": content, "headers": own},
         206: {

@@ -90,7 +90,12 @@ class DeploymentReconciler:
             seen = by_name.get(deployment.id)
             if deployment.status is not DeploymentStatus.READY or seen is None or not seen.running_replicas:
                 continue
-            counts = seen.running_replicas, seen.target_replicas
+            # What Serve aims at under bounds that are no longer wanted says nothing of those that are.
+            is_scaled = seen.replica_range in (None, deployment.replica_range)
+            counts = (
+                seen.running_replicas,
+                seen.target_replicas if is_scaled else deployment.target_replicas,
+            )
             if counts != (deployment.ready_replicas, deployment.target_replicas):
                 await self._deployments.observe(
                     deployment, epoch=self._epoch, ready_replicas=counts[0], target_replicas=counts[1]

@@ -105,6 +105,7 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
         options["autoscaling_config"] = AutoscalingConfig(
             min_replicas=deployment.autoscaling["min_replicas"],
             max_replicas=deployment.autoscaling["max_replicas"],
+            initial_replicas=deployment.desired_replicas,  # Serve goes there whenever the bounds change
         )
     else:
         options["num_replicas"] = deployment.replicas

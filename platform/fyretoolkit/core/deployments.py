@@ -35,10 +35,10 @@ class Deployment:
     revision: int = 0
     """Counts the caller's changes: what was decided on an older one is decided again."""
     replicas: int = 1
-    """How many are wanted while `autoscaling` is None."""
+    """How many are wanted while `autoscaling` is None, and where autoscaling starts."""
     ready_replicas: int = 0
     target_replicas: int = 0
-    """How many Serve aims at, as last observed: with autoscaling, Serve decides."""
+    """How many Serve aims at, as last observed: with autoscaling, Serve decides. 0 before it was asked."""
     is_scale_chosen: bool = False
     """Whether the caller named `replicas` or `autoscaling`; else the package's own manifest may."""
     traffic: int = 100
@@ -62,9 +62,9 @@ class Deployment:
 
     @property
     def desired_replicas(self) -> int:
-        """How many replicas are wanted now."""
+        """How many replicas are wanted now; under bounds that are new to Serve, where it starts."""
         fewest, most = self.replica_range
-        return min(max(self.target_replicas, fewest), most)
+        return min(max(self.target_replicas or self.replicas, fewest), most)
 
 
 class ApplicationState(StrEnum):

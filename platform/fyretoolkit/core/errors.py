@@ -66,7 +66,8 @@ _REQUEST: dict[str, ErrorKind] = {
         409, "The idempotency key was used with another body.", "Use a new key for a new request."
     ),
     "model_not_ready": _kind(
-        409, "The model has no ready deployment.", "Deploy it with POST /deployments, or wait until it is ready.",
+        409, "The model, or every deployment of it, is not ready.",
+        "Wait until it is ready, deploy it with POST /deployments, or use another model.",
         is_retryable=True,
     ),
     "model_conflict": _kind(

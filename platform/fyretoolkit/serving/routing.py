@@ -22,6 +22,7 @@ from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.models.codec import Codec
 from fyretoolkit.serving.codecs import CodecCache
+from fyretoolkit.serving.unready import not_ready
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.models import ModelStore
@@ -90,7 +91,7 @@ class RoutingTable:
         self._live: Mapping[tuple[str, str], Sequence[Deployment]] = {}
 
     async def route(self, org: str, model_id: str, region: str | None = None) -> Route:
-        """The deployment for the next prediction: the organization's own model, else the public one.
+        """The deployment for the next prediction: the organization's own, else, if none takes traffic, a public one.
 
         Raises:
             PlatformError: `model_not_found`, or `model_not_ready` with the states of the model's deployments.
@@ -108,16 +109,17 @@ class RoutingTable:
         return self._pick(org, model_id, None)
 
     def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
-        """The organization's deployments of the model that were not deleted, else the public ones."""
-        return self._live.get((org, model_id)) or self._live.get((PUBLIC_ORG, model_id)) or ()
+        """The deployments of the model that were not deleted: the organization's own, then the public ones."""
+        return [each for owner in (org, PUBLIC_ORG) for each in self._live.get((owner, model_id), ())]
 
     def serving(self, org: str, model_id: str) -> Sequence[Deployment]:
-        """Those that answer, or will answer, this organization's predictions: none that failed or drains."""
-        for owner in (org, PUBLIC_ORG):
-            live = self._live.get((owner, model_id), ())
-            if found := [deployment for deployment in live if deployment.status in _SERVING]:
-                return found
-        return ()
+        """Those that answer, or will answer, this organization's predictions: none that failed or drains.
+
+        The public ones are among them as long as no own one takes traffic.
+        """
+        serving = [each for each in self.deployments_of(org, model_id) if each.status in _SERVING]
+        taking = pick(self._routes.get((org, model_id), ()), None, 0.0)
+        return serving if taking is None else [each for each in serving if each.org == org]
 
     async def refresh(self) -> None:
         """Read the table anew.
@@ -150,8 +152,18 @@ class RoutingTable:
             await asyncio.sleep(POLL_S)
 
     def _pick(self, org: str, model_id: str, region: str | None) -> Route | None:
-        routes = self._routes.get((org, model_id)) or self._routes.get((PUBLIC_ORG, model_id)) or ()
-        return pick(routes, region, self._draw())
+        draw = self._draw()
+        own = pick(self._routes.get((org, model_id), ()), region, draw)
+        return own or pick(self._public_routes(org, model_id), region, draw)
+
+    def _public_routes(self, org: str, model_id: str) -> Sequence[Route]:
+        """Those that may stand in for the organization's own.
+
+        No other model gets the id of a public one, but one may have had it before the public one came.
+        """
+        own = {each.artifact for each in self._live.get((org, model_id), ()) if each.artifact is not None}
+        routes = self._routes.get((PUBLIC_ORG, model_id), ())
+        return [route for route in routes if route.artifact in own] if own else routes
 
     async def _load(self, version: int) -> None:
         """`version` was read before the deployments are, so a change in between is seen at the next look."""
@@ -190,24 +202,10 @@ class RoutingTable:
 
     async def _why_not(self, org: str, model_id: str) -> PlatformError:
         deployments = self.deployments_of(org, model_id)
-        if not deployments and (not is_slug(model_id) or await self._models.get(org, model_id) is None):
+        model = await self._models.get(org, model_id) if is_slug(model_id) else None
+        if model is None and not deployments:
             return PlatformError("model_not_found")
-        return not_ready(model_id, deployments)
-
-
-def not_ready(model_id: str, deployments: Sequence[Deployment]) -> PlatformError:
-    """The 409 that names each deployment's state."""
-    states = [
-        {"id": deployment.id, "status": deployment.status, "stage": deployment.stage}
-        for deployment in deployments
-    ]
-    named = ", ".join(f"{deployment.id} is {deployment.status}" for deployment in deployments[:5])
-    why = f"has no ready deployment ({named})" if named else "is not deployed"
-    return PlatformError(
-        "model_not_ready",
-        f"Model {model_id} {why}. Deploy it with POST /deployments, or wait until it is ready.",
-        details={"deployments": states},
-    )
+        return not_ready(model_id, model, deployments)
 
 
 async def _wait_for_change(changes: PubSub) -> None:

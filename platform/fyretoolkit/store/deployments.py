@@ -132,9 +132,17 @@ class DeploymentStore:
     async def observe(
         self, deployment: Deployment, *, epoch: int, ready_replicas: int, target_replicas: int
     ) -> bool:
-        """Record how many replicas are running and how many Serve aims at, without an event."""
-        values = {"ready_replicas": ready_replicas, "target_replicas": target_replicas}
-        return await self._change(deployment, (deployment.status,), values, epoch=str(epoch))
+        """Record how many replicas are running and how many Serve aims at, without an event.
+
+        False if it moved on, or its caller changed it meanwhile.
+        """
+        return await self._change(
+            deployment,
+            (deployment.status,),
+            {"ready_replicas": ready_replicas, "target_replicas": target_replicas},
+            epoch=str(epoch),
+            revision=str(deployment.revision),
+        )
 
     async def change(self, deployment: Deployment, values: Mapping[str, object], *, message: str) -> bool:
         """Write what its caller wants otherwise (None removes a field); False if it is not live by now."""

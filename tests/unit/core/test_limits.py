@@ -95,13 +95,13 @@ def test_tokens_are_neither_made_nor_lost(events: list[str], data: st.DataObject
             if sent is None:
                 sent = lease.report(moment, waiting=1) if event == "ask" else lease.give_back(moment)
         elif sent is not None:
+            given_back += sent.dropped
             if event == "fail":
                 lease.failed(sent)
             else:
                 new = data.draw(st.integers(0, 10))
                 lease.renewed(sent, LedgerAnswer(sent.kept + new, 100, 0, 0, 0), moment)
                 granted += new
-                given_back += sent.dropped
                 reported += sent.spent
             sent = None
     on_the_way = sent or Report(0, 0, 0.0, 0, 0, 0, 0, 0.0)

@@ -119,7 +119,9 @@ async def change_deployment(
     deployment = await _changeable(services, principal, deployment_id)
     changes = {name: getattr(body, name) for name in body.model_fields_set}
     if body.autoscaling is not None:
-        changes["autoscaling"] = body.autoscaling.model_dump()
+        changes["autoscaling"] = bounds = body.autoscaling.model_dump()
+        if "replicas" in changes and bounds != deployment.autoscaling:
+            changes["target_replicas"] = body.replicas
     if "replicas" in changes and "autoscaling" not in changes and deployment.autoscaling:
         raise PlatformError(
             "deployment_not_changeable",
