@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.util.metrics import Counter
 
 from fyretoolkit.api.app import create_app
 from fyretoolkit.api.services import open_services
@@ -21,7 +22,11 @@ class Ingress:
     """Owns the application; Serve calls it for every request."""
 
     def __serve_build_asgi_app__(self) -> Any:
-        return create_app(open_services(settings(), HandleCall(), _control_state))
+        degraded = Counter(
+            "fyre_predictions_without_redis",
+            "Predictions admitted on the tokens granted last, because Redis was away.",
+        )
+        return create_app(open_services(settings(), HandleCall(), _control_state, on_degraded=degraded.inc))
 
 
 async def _control_state() -> dict[str, str]:

@@ -14,7 +14,11 @@ from tests.support.platform import RunningPlatform
 
 RATE_WINDOW_S = 6
 """Of the running platform: short, so that a test may wait until a limit is free again."""
-SHORTENED = {"batch": {"shard_target_bytes": 65_536}, "limits": {"rate_window_s": RATE_WINDOW_S}}
+SHORTENED = {
+    "batch": {"shard_target_bytes": 65_536},
+    "limits": {"rate_window_s": RATE_WINDOW_S},
+    "quotas": {"api_keys": 10_000},
+}
 """Batch inputs are cut small, so that a short job has many shards."""
 
 

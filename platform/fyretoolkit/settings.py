@@ -97,6 +97,17 @@ class FileSettings(_Section):
     ttl_s: Positive = 30 * 86_400
     min_free_bytes: int = Field(default=256 << 20, ge=0)
     """Uploads are refused before the disk is fuller than that: Redis writes to it too."""
+    min_bytes_per_s: Positive = 1024
+    """Uploads that are slower for a minute are ended: each holds a request of the ingress."""
+
+
+class QuotaSettings(_Section):
+    """How much one organization may have (`core.quotas.Resource`); None: any number."""
+
+    api_keys: Positive | None = 100
+    models: Positive | None = 1000
+    deployments: Positive | None = 200
+    file_bytes: Positive | None = 100 << 30
 
 
 class DownloadSettings(_Section):
@@ -136,6 +147,7 @@ class PlatformConfig(_Section):
     batch: BatchSettings = BatchSettings()
     egress: EgressSettings = EgressSettings()
     files: FileSettings = FileSettings()
+    quotas: QuotaSettings = QuotaSettings()
     downloads: DownloadSettings = DownloadSettings()
 
 

@@ -164,7 +164,7 @@ async def _get(app: ASGIApp, target: str) -> bytes:
         "method": "GET",
         "path": path,
         "query_string": query.encode(),
-        "headers": [(b"authorization", f"Bearer {DEMO_KEY}".encode()), (b"host", b"api.test")],
+        "headers": [(b"authorization", f"Bearer {DEMO_KEY}".encode()), (b"host", b"api.localhost")],
     }
     await app(scope, receive, send)
     body = b"".join(message["body"] for message in sent[1:])

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fyretoolkit.api.auth import CACHE_S, Keyring, authenticate
+from fyretoolkit.api import auth
+from fyretoolkit.api.auth import CACHE_S, GRACE_S, PROBE_S, RENEW_S, Keyring, authenticate
 from fyretoolkit.api.services import open_services
 from fyretoolkit.core.api_keys import Credential, new_key
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.organizations import Scope
 from fyretoolkit.settings import DEMO_KEY, Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
-from tests.support.api_bench import Bench, InProcessCall
+from tests.support.api_bench import Bench, InProcessCall, until
 
 pytestmark = pytest.mark.anyio
 
@@ -147,16 +150,29 @@ async def test_production_mode_has_no_demo_key(settings: Settings, bench: Bench)
         await services.store.close()
 
 
+class _Now:
+    """A clock that shows what it is told."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self) -> float:
+        return self.value
+
+
 class _Source:
     def __init__(self) -> None:
         self.key: Credential | None = Credential(new_key("org_a", "test", Scope, created=1)[1], "free")
         self.reads = 0
         self.is_away = False
+        self.gate: asyncio.Event | None = None
         self.during_read: Callable[[], None] = lambda: None
 
     async def credential(self, key_id: str) -> Credential | None:
         assert key_id == "key_a"
         self.reads += 1
+        if self.gate is not None:
+            await self.gate.wait()
         if self.is_away:
             raise PlatformError("unavailable")
         found = self.key
@@ -187,6 +203,128 @@ async def test_a_known_key_works_for_a_while_without_redis() -> None:
     now += CACHE_S
     with pytest.raises(PlatformError, match="unavailable"):
         await keyring.get("key_a")
+
+
+async def test_a_key_in_use_is_renewed_before_it_is_too_old() -> None:
+    """Once for all that use it, none of which waits; the store's answer counts from when it was asked."""
+    now = 100.0
+    source = _Source()
+    keyring = Keyring(source, clock=lambda: now)
+    first = await keyring.get("key_a")
+    now += RENEW_S
+    source.key = second = Credential(new_key("org_a", "test", Scope, created=1)[1], "pro")
+    source.gate = asyncio.Event()
+    assert [await keyring.get("key_a") for _ in range(3)] == [first] * 3
+    source.gate.set()
+    await asyncio.gather(*keyring._tasks)
+    assert source.reads == 2
+    now += CACHE_S - 0.01
+    assert await keyring.get("key_a") is second
+    await keyring.close()
+
+
+async def test_a_look_up_that_is_under_way_ends_with_the_keyring() -> None:
+    source = _Source()
+    source.gate = asyncio.Event()
+    keyring = Keyring(source)
+    asking = asyncio.create_task(keyring.get("key_a"))
+    await asyncio.sleep(0)
+    await keyring.close()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not keyring._tasks
+
+
+async def _in_outage(listening_since: float, *, asked_at: float = 100.0) -> tuple[Keyring, _Source, _Now]:
+    """A keyring that knows a key, over a store that has just gone."""
+    now, source = _Now(asked_at), _Source()
+    keyring = Keyring(source, clock=now)
+    keyring._listening_since = listening_since
+    assert await keyring.get("key_a") is not None
+    source.is_away = True
+    now.value += CACHE_S
+    return keyring, source, now
+
+
+async def test_without_redis_predictions_go_on_with_a_key_for_a_minute() -> None:
+    """Nothing else does; and the store is asked again and again, without anybody waiting for it."""
+    keyring, source, now = await _in_outage(99.0)
+    with pytest.raises(PlatformError, match="unavailable"):
+        await keyring.get("key_a")
+    for _ in range(100):
+        now.value = min(now.value + PROBE_S, 100 + GRACE_S - 0.01)
+        assert await keyring.get("key_a", has_grace=True) is source.key
+        await asyncio.gather(*keyring._tasks, return_exceptions=True)
+    assert source.reads > 90
+    now.value = 100 + GRACE_S
+    with pytest.raises(PlatformError, match="unavailable"):
+        await keyring.get("key_a", has_grace=True)
+
+
+async def test_a_key_that_was_confirmed_before_anybody_listened_gets_no_grace() -> None:
+    """Its revocation may have been announced to nobody."""
+    keyring, _, _ = await _in_outage(100.1)
+    with pytest.raises(PlatformError, match="unavailable"):
+        await keyring.get("key_a", has_grace=True)
+
+
+async def test_a_revocation_heard_before_the_outage_ends_the_grace() -> None:
+    keyring, _, _ = await _in_outage(99.0)
+    keyring.forget("key_a")
+    with pytest.raises(PlatformError, match="unavailable"):
+        await keyring.get("key_a", has_grace=True)
+
+
+async def test_an_absence_seen_long_ago_is_no_absence() -> None:
+    """Nobody predicted meanwhile: the store, which is back, is asked before an answer."""
+    keyring, source, now = await _in_outage(99.0)
+    assert await keyring.get("key_a", has_grace=True) is not None
+    await asyncio.gather(*keyring._tasks, return_exceptions=True)
+    now.value += CACHE_S
+    source.is_away, source.key = False, None
+    assert await keyring.get("key_a", has_grace=True) is None
+
+
+async def test_a_silent_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took the connection and says nothing."""
+    monkeypatch.setattr(auth, "PATIENCE_S", 0.01)
+    source = _Source()
+    source.gate = asyncio.Event()
+    with pytest.raises(PlatformError, match="unavailable"):
+        await Keyring(source).get("key_a")
+
+
+async def test_an_outage_of_a_minute(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a client sees it: predictions go on, reads and writes do not; then nothing does; then all is back."""
+    now = _Now(time.monotonic())
+    monkeypatch.setattr(bench.services.keys, "_clock", now)
+    await until(bench.is_watching)
+    key = await bench.add_key("org_a")
+    await bench.deploy("digits")
+
+    async def statuses() -> list[int]:
+        body = {"inputs": [[0.0] * 64]}
+        answers = [
+            await bench.request("POST", "/predict/digits", key=key, json=body),
+            await bench.request("GET", "/models", key=key),
+            await bench.request("DELETE", "/deployments/dep_01M82CZBDNTDTBGWDT4TW34HQ4", key=key),
+        ]
+        return [answer.status_code for answer in answers]
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise RedisConnectionError
+
+    now.value += 1
+    bench.services.keys.forget_organization("org_a")
+    assert await statuses() == [200, 200, 404]
+    with monkeypatch.context() as outage:
+        outage.setattr(bench.services.store.redis, "execute_command", refuse)
+        for seconds in (1, CACHE_S, GRACE_S - CACHE_S - 2):
+            now.value += seconds
+            assert await statuses() == [200, 503, 503]
+        now.value += 2
+        assert await statuses() == [503, 503, 503]
+    assert await statuses() == [200, 200, 404]
 
 
 async def test_unknown_keys_are_not_remembered() -> None:
@@ -260,10 +398,10 @@ async def test_a_request_costs_one_look_at_redis_and_none_when_warm(
     keyring = Keyring(bench.services.api_keys)
     headers = [(b"authorization", f"Bearer {key}".encode())]
     for _ in range(3):
-        principal = await authenticate(headers, keyring)
+        principal = await authenticate(headers, keyring, Scope.PREDICT)
     assert (principal.org, principal.plan) == ("org_a", "pro")
     with pytest.raises(PlatformError, match="invalid_api_key"):
-        await authenticate([(b"authorization", b"Bearer sk_live_nobody_12345")], keyring)
+        await authenticate([(b"authorization", b"Bearer sk_live_nobody_12345")], keyring, Scope.PREDICT)
     assert scripts == ["read_credential"] * 2
 
 
@@ -271,4 +409,4 @@ async def test_an_organization_without_a_record_has_the_smallest_plan(bench: Ben
     key, record = new_key("org_a", "test", Scope, created=1)
     await bench.services.api_keys.add(record)
     headers = [(b"authorization", f"Bearer {key}".encode())]
-    assert (await authenticate(headers, bench.services.keys)).plan == "free"
+    assert (await authenticate(headers, bench.services.keys, Scope.READ)).plan == "free"

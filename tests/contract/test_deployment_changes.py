@@ -65,7 +65,7 @@ async def test_traffic_takes_effect_in_the_routing_table(bench: Bench) -> None:
 async def test_autoscaling_is_switched_on_changed_and_off(bench: Bench) -> None:
     deployment = await bench.deploy("digits", org=DEMO_ORG, replicas=3)
     on = (await _patch(bench, deployment, autoscaling=BOUNDS)).json()
-    assert (on["autoscaling"], on["replicas"]["desired"]) == (BOUNDS, 2)
+    assert (on["autoscaling"], on["replicas"]["desired"]) == (BOUNDS, 3)
     refused = await _patch(bench, deployment, replicas=4)
     assert _code(refused) == (409, "deployment_not_changeable")
     higher = {"min_replicas": 4, "max_replicas": 4}
@@ -83,6 +83,34 @@ async def test_a_number_replaces_autoscaling_in_one_request(bench: Bench) -> Non
     deployment = await bench.deploy("digits", org=DEMO_ORG, autoscaling=BOUNDS)
     changed = (await _patch(bench, deployment, autoscaling=None, replicas=4)).json()
     assert (changed["autoscaling"], changed["replicas"]["desired"]) == (None, 4)
+
+
+async def test_autoscaling_starts_at_the_replicas_named_with_it(bench: Bench) -> None:
+    """Whatever Serve aimed at before. Named again with bounds that stay, they change nothing but what comes after."""
+    await bench.add_model("digits")
+    made = (await bench.create_deployment(replicas=4, autoscaling=BOUNDS)).json()
+    assert (made["replicas"]["desired"], made["autoscaling"]) == (4, BOUNDS)
+    deployment = await bench.deploy("digits", org=DEMO_ORG, target_replicas=1)
+    on = (await _patch(bench, deployment, replicas=3, autoscaling=BOUNDS)).json()
+    assert on["replicas"]["desired"] == 3
+    same = (await _patch(bench, deployment, replicas=5, autoscaling=BOUNDS)).json()
+    assert same["replicas"]["desired"] == 3
+    off = (await _patch(bench, deployment, autoscaling=None)).json()
+    assert off["replicas"]["desired"] == 5
+
+
+@pytest.mark.parametrize("replicas", [1, 6])
+async def test_replicas_outside_the_bounds_they_come_with_are_400(bench: Bench, replicas: int) -> None:
+    """At a creation and at a change."""
+    await bench.add_model("digits")
+    deployment = await bench.deploy("digits", org=DEMO_ORG)
+    fields = {"replicas": replicas, "autoscaling": BOUNDS}
+    for response in (await bench.create_deployment(**fields), await _patch(bench, deployment, **fields)):
+        assert _code(response) == (400, "invalid_request")
+        (field,) = response.json()["error"]["details"]["fields"]
+        assert field["path"] == "replicas"
+        assert "min_replicas" in field["message"]
+    assert await _stored(bench, deployment) == deployment
 
 
 async def test_what_serve_aims_at_is_shown_while_it_scales_by_load(bench: Bench) -> None:
@@ -201,3 +229,42 @@ async def test_a_scale_that_was_asked_for_is_not_the_manifests_to_decide(
     stored = await bench.services.deployments.get(DEMO_ORG, created.json()["id"])
     assert stored is not None
     assert stored.is_scale_chosen is is_chosen
+
+
+async def test_a_change_is_decided_on_what_it_changes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autoscaling was switched on between the look and the change: replicas alone are refused, as they would be now."""
+    made = await bench.deploy("digits", org=DEMO_ORG)
+    store = bench.services.deployments
+    change = type(store).change
+
+    async def overtaken(self: Any, deployment: Deployment, values: Any, *, message: str) -> bool:
+        monkeypatch.setattr(type(store), "change", change)
+        await change(self, deployment, {"autoscaling": BOUNDS}, message="Another was faster.")
+        return await change(self, deployment, values, message=message)
+
+    monkeypatch.setattr(type(store), "change", overtaken)
+    response = await _patch(bench, made, replicas=3)
+    assert _code(response) == (409, "deployment_not_changeable")
+    assert (await _stored(bench, made)).replicas == 1
+
+
+async def test_a_change_that_is_always_overtaken_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so instead of trying for ever."""
+    made = await bench.deploy("digits", org=DEMO_ORG)
+    store = bench.services.deployments
+    change = type(store).change
+
+    async def overtaken(self: Any, deployment: Deployment, values: Any, *, message: str) -> bool:
+        await change(self, deployment, {"traffic": 1}, message="Another was faster.")
+        return await change(self, deployment, values, message=message)
+
+    monkeypatch.setattr(type(store), "change", overtaken)
+    assert _code(await _patch(bench, made, replicas=3)) == (409, "deployment_not_changeable")
+
+
+async def test_simultaneous_changes_are_all_made(bench: Bench) -> None:
+    """One after the other."""
+    made = await bench.deploy("digits", org=DEMO_ORG)
+    answers = await asyncio.gather(*(_patch(bench, made, traffic=each) for each in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert (await _stored(bench, made)).revision == 5

@@ -121,3 +121,32 @@ async def test_without_a_key_every_request_makes_an_object(bench: Bench, path: s
     await _post(bench, path)
     await _post(bench, path)
     assert await _count(bench, path) == 2
+
+
+@both
+async def test_a_key_beyond_ascii_is_one_key_in_field_and_header(bench: Bench, path: str) -> None:
+    """In UTF-8, as most senders write it, and in Latin-1, as HTTP once had it."""
+    await bench.add_model("digits")
+    first = await _post(bench, path, idempotency_key="clé")
+    for encoding in ("utf-8", "latin-1"):
+        headers = [(b"idempotency-key", "clé".encode(encoding))]
+        again = await bench.request("POST", path, json=CALLS[path], headers=headers)
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+
+
+@both
+async def test_a_key_is_measured_in_characters(bench: Bench, path: str) -> None:
+    await bench.add_model("digits")
+    for length, statuses in ((255, (201, 202)), (256, (400,))):
+        headers = [(b"idempotency-key", ("é" * length).encode())]
+        response = await bench.request("POST", path, json=CALLS[path], headers=headers)
+        assert response.status_code in statuses
+
+
+async def test_a_key_is_for_the_whole_path(bench: Bench) -> None:
+    """What follows an escaped question mark belongs to it."""
+    await bench.add_model("digits")
+    headers, body = {"idempotency-key": "k"}, {"input_url": "https://example.com/rows.csv"}
+    first = await bench.request("POST", "/batch/digits", json=body, headers=headers)
+    other = await bench.request("POST", "/batch/digits%3Fx", json=body, headers=headers)
+    assert (first.status_code, other.status_code) == (202, 404)

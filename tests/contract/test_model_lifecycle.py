@@ -128,7 +128,7 @@ async def test_nothing_at_the_source_is_said_with_its_code(bench: Bench, control
         ({}, "body"),
         ({"id": "m"}, "body"),
         ({"id": "m", "status": "training", "model_uri": URI}, "body"),
-        ({"status": "training"}, "body"),
+        ({"status": "training"}, "id"),
         ({"id": "m", "status": "ready"}, "status"),
         ({"id": "m", "status": "archived"}, "status"),
         ({"id": "Not A Slug", "model_uri": URI}, "id"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ from openapi_spec_validator import validate
 import fyretoolkit.schemas
 from fyretoolkit.api.catalogue import error_page
 from fyretoolkit.api.examples import EXAMPLES
-from fyretoolkit.core.errors import CATALOGUE
+from fyretoolkit.core.errors import CATALOGUE, OF_REQUESTS
+from fyretoolkit.core.metrics import Period
 from fyretoolkit.schemas.wire import RequestModel, Resource
 from fyretoolkit.settings import PROJECT_ROOT
 from tests.support.api_bench import Bench
@@ -47,6 +49,8 @@ OPERATIONS = {
 FREE = {"/healthz", "/readyz"}
 DOWNLOADS = {"/jobs/{job_id}/output", "/jobs/{job_id}/errors", "/files/{file_id}/content"}
 """Answers that are no JSON."""
+BEFORE_THE_KEY = {"401", "408", "431", "502"}
+"""Answered before a key is known."""
 RATE_LIMITS = {"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"}
 
 
@@ -110,14 +114,14 @@ async def test_operations_have_an_id_a_summary_a_description_and_a_known_tag(
 async def test_operations_name_what_every_request_of_their_kind_may_meet(document: dict[str, Any]) -> None:
     for path, method, operation in _operations(document):
         statuses = set(operation["responses"])
-        assert {"431", "500", "502", "503", "504"} <= statuses, (path, method)
+        assert {"400", "403", "408", "431", "500", "502", "503", "504"} <= statuses, (path, method)
         if path in FREE:
             assert operation["security"] == [], path
-            assert not {"401", "403", "429"} & statuses, path
+            assert not {"401", "429"} & statuses, path
         else:
             assert {"401", "403", "429"} <= statuses, (path, method)
         if "requestBody" in operation:
-            assert {"400", "413", "415"} <= statuses, (path, method)
+            assert {"413", "415"} <= statuses, (path, method)
         if "{" in path:
             assert "404" in statuses, (path, method)
 
@@ -128,10 +132,11 @@ async def test_answers_name_their_headers_and_show_an_example(document: dict[str
             answer = _answer(document, found)
             where = (path, method, status)
             assert "X-Request-Id" in answer["headers"], where
-            if status == "401":
-                assert "WWW-Authenticate" in answer["headers"]
-            elif path not in FREE:
-                assert set(answer["headers"]) >= RATE_LIMITS, where
+            has_limits = path not in FREE and status not in BEFORE_THE_KEY
+            assert bool(RATE_LIMITS & set(answer["headers"])) is has_limits, where
+            assert not has_limits or set(answer["headers"]) >= RATE_LIMITS, where
+            assert ("WWW-Authenticate" in answer["headers"]) is (status == "401"), where
+            assert ("Content-Range" in answer["headers"]) is (status in ("206", "416")), where
             if status in ("429", "503"):
                 assert "Retry-After" in answer["headers"]
             for media in answer["content"].values():
@@ -142,8 +147,118 @@ async def test_failures_are_the_envelope(document: dict[str, Any]) -> None:
     for path, method, operation in _operations(document):
         for status, found in operation["responses"].items():
             if status >= "400":
-                schema = _answer(document, found)["content"]["application/json"]["schema"]
-                assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}, (path, method, status)
+                media = _answer(document, found)["content"]["application/json"]
+                assert media["schema"] == {"$ref": "#/components/schemas/ErrorEnvelope"}, (
+                    path,
+                    method,
+                    status,
+                )
+                for code, example in media["examples"].items():
+                    assert example["value"]["error"]["code"] == code
+                    assert str(CATALOGUE[code].status) == status, (path, method, code)
+
+
+def _codes(document: dict[str, Any], path: str, method: str) -> set[str]:
+    """Every code that the operation shows."""
+    answers = document["paths"][path][method]["responses"]
+    failures = [_answer(document, found) for status, found in answers.items() if status >= "400"]
+    return {code for each in failures for code in each["content"]["application/json"]["examples"]}
+
+
+EVERY = {
+    "invalid_request", "host_not_allowed", "request_timeout", "headers_too_large", "internal_error", "bad_gateway",
+    "unavailable", "deadline_exceeded",
+}  # fmt: skip
+GUARDED = EVERY | {"invalid_api_key", "insufficient_scope", "rate_limit_exceeded"}
+BODY = {"malformed_json", "payload_too_large", "unsupported_media_type"}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "codes"),
+    [
+        ("/healthz", "get", EVERY),
+        ("/jobs", "get", GUARDED | {"invalid_cursor"}),
+        ("/models/{model_id}", "get", GUARDED | {"model_not_found"}),
+        ("/organizations", "post", GUARDED | BODY | {"invalid_plan"}),
+        (
+            "/files", "post",
+            (GUARDED | BODY | {"idempotency_key_reused", "quota_exceeded", "storage_full"}) - {"malformed_json"},
+        ),
+        (
+            "/predict/{model_id}", "post",
+            GUARDED | BODY
+            | {"model_not_found", "model_not_ready", "invalid_input", "invalid_region", "row_failed", "overloaded"},
+        ),
+    ],
+)  # fmt: skip
+async def test_an_operation_shows_the_codes_that_it_answers_with(
+    document: dict[str, Any], path: str, method: str, codes: set[str]
+) -> None:
+    """And no other one of the same status."""
+    assert _codes(document, path, method) == codes
+
+
+async def test_no_operation_shows_a_code_that_stands_in_objects_alone(document: dict[str, Any]) -> None:
+    """Every other code is shown somewhere, but for those of paths and methods that are not there."""
+    shown = {code for path, method, _ in _operations(document) for code in _codes(document, path, method)}
+    assert shown == OF_REQUESTS - {"not_found", "method_not_allowed"}
+
+
+async def test_answers_require_what_they_always_have(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, model in _wire_models().items():
+        if issubclass(model, Resource) and name in schemas:
+            optional = set(schemas[name]["properties"]) - set(schemas[name]["required"])
+            assert optional <= {"details", "metadata"}, name
+            for each in optional:
+                assert {"type": "null"} not in schemas[name]["properties"][each].get("anyOf", []), name
+    assert "metadata" in schemas["JobResource"]["required"]
+    assert "details" not in schemas["ErrorBody"]["required"]
+
+
+async def test_parameters_say_what_they_take(document: dict[str, Any]) -> None:
+    """One type each, described; ids with their pattern, and an example that fits it."""
+    for path, method, operation in _operations(document):
+        parameters = [_parameter(document, found) for found in operation["parameters"]]
+        assert "X-Request-Id" in {each["name"] for each in parameters}, (path, method)
+        assert ("Range" in {each["name"] for each in parameters}) is (path in DOWNLOADS)
+        for parameter in parameters:
+            where = (path, method, parameter["name"])
+            assert parameter["description"], where
+            assert "anyOf" not in parameter["schema"], where
+            if parameter["in"] == "path" or parameter["name"] == "starting_after":
+                assert re.search(parameter["schema"]["pattern"], parameter["example"]), where
+
+
+def _parameter(document: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    name = found.get("$ref", "").rpartition("/")[2]
+    resolved: dict[str, Any] = document["components"]["parameters"][name] if name else found
+    return resolved
+
+
+async def test_every_field_is_described(document: dict[str, Any]) -> None:
+    missing = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, found in schema.get("properties", {}).items()
+        if "description" not in found and "$ref" not in found
+    ]
+    assert missing == []
+
+
+async def test_downloads_name_their_types(document: dict[str, Any]) -> None:
+    """Those of this very file."""
+    types = {
+        "/jobs/{job_id}/output": {"application/jsonl", "text/csv"},
+        "/jobs/{job_id}/errors": {"application/jsonl"},
+        "/files/{file_id}/content": {"application/octet-stream", "application/jsonl", "text/csv"},
+    }
+    for path in DOWNLOADS:
+        for status in ("200", "206"):
+            answer = document["paths"][path]["get"]["responses"][status]
+            assert set(answer["content"]) == types[path], path
+            assert {"ETag", "Content-Disposition", "Accept-Ranges"} <= set(answer["headers"])
+            assert ("X-Fyre-Partial" in answer["headers"]) is ("/jobs" in path)
 
 
 async def test_bodies_refuse_unknown_fields_and_show_an_example(document: dict[str, Any]) -> None:
@@ -178,6 +293,29 @@ def _wire_models() -> dict[str, type[RequestModel | Resource]]:
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 async def test_examples_are_what_they_are_examples_of(name: str) -> None:
     model = _wire_models()[name]
-    value = model.model_validate_json(json.dumps(EXAMPLES[name]))
-    if issubclass(model, Resource):  # an answer shows every field
-        assert json.loads(value.model_dump_json()) == EXAMPLES[name]
+    for example in EXAMPLES[name]:
+        value = model.model_validate_json(json.dumps(example))
+        if issubclass(model, Resource):  # an answer shows every field
+            assert json.loads(value.model_dump_json()) == example
+
+
+async def test_the_figures_of_the_metrics_example_agree() -> None:
+    (example,) = EXAMPLES["MetricsResource"]
+    length_s = example["end"] - example["start"]
+    assert length_s == Period(example["period"]).length_s
+    requests, throughput = example["metrics"]["requests"], example["metrics"]["throughput"]
+    assert requests["total"] == sum(
+        requests[name] for name in ("succeeded", "failed", "rejected", "canceled")
+    )
+    assert requests["per_second"] == float(f"{requests['total'] / length_s:.6g}")
+    assert throughput["inputs_per_second"] == float(f"{throughput['inputs'] / length_s:.6g}")
+    errors = example["metrics"]["errors"]
+    assert errors["rate"] == float(f"{requests['failed'] / requests['total']:.6g}")
+    assert sum(errors["by_code"].values()) == requests["failed"] + requests["rejected"]
+
+
+async def test_every_example_is_of_a_schema_that_is_shown(document: dict[str, Any]) -> None:
+    """And is shown there; no schema has examples of its own beside these."""
+    schemas = document["components"]["schemas"]
+    shown = {name: schema["examples"] for name, schema in schemas.items() if "examples" in schema}
+    assert shown == EXAMPLES

@@ -24,7 +24,7 @@ async def _create(bench: Bench, **fields: Any) -> dict[str, Any]:
 
 async def _plan_of(bench: Bench, key: str) -> str:
     headers = [(b"authorization", f"Bearer {key}".encode())]
-    return (await authenticate(headers, bench.services.keys)).plan
+    return (await authenticate(headers, bench.services.keys, Scope.READ)).plan
 
 
 async def test_a_new_organization_comes_with_its_first_key(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from batch.endings import free_parts
+from batch.parts import Part
 from batch.runner import assemble_partial
 from fyretoolkit.api.downloads import open_download
 from fyretoolkit.core.downloads import DownloadKind
@@ -313,3 +315,33 @@ async def test_a_client_that_goes_away_leaves_no_file_open(
 def _open_files(folder: Path) -> list[Path]:
     links = [path.resolve() for path in Path("/proc/self/fd").iterdir()]
     return [path for path in links if folder in path.parents]
+
+
+async def test_what_was_read_once_is_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of shards are taken apart once, in a thread, however often and by how many they are asked for."""
+    job_id = await start_job(bench)
+    await commit(bench, job_id, 0, 1)
+    read: list[tuple[int, bool]] = []
+    from_json = Part.from_json
+
+    def noted(stored: Any) -> Part:
+        read.append((len(read), threading.current_thread() is threading.main_thread()))
+        return from_json(stored)
+
+    monkeypatch.setattr(Part, "from_json", noted)
+    answers = await asyncio.gather(*(_get(bench, job_id, kind) for kind in ("output", "errors") * 5))
+    assert {answer.status_code for answer in answers} == {200}
+    assert read == [(0, False), (1, False)]
+    await commit(bench, job_id, 2)
+    assert _indices((await _get(bench, job_id)).content) == [0, 2, 3, 5, 6, 8]
+    assert len(read) == 3
+
+
+async def test_few_jobs_are_remembered(bench: Bench) -> None:
+    """The parts of a large job take memory."""
+    job_ids = [await start_job(bench) for _ in range(12)]
+    for job_id in job_ids:
+        await commit(bench, job_id, 0)
+    for job_id in job_ids * 2:
+        assert _indices((await _get(bench, job_id)).content) == [0, 2]
+    assert len(bench.services.committed) <= 8

@@ -164,7 +164,7 @@ class Bench:
 PERMANENT = re.compile(
     r"fyre:(key:.*|controller:epoch|routes:version|deployments|jobs:(open|queued|unassembled)|downloads:secret|files"
     r"|outbox|models:preparing|organizations|organization:[^:]+|operators|assignment:.*"
-    r"|org:[^:]+:(keys|admins|models(:[a-z]+)?|deployments|jobs|files|model:[^:]+"
+    r"|org:[^:]+:(keys|active_keys|admins|models(:[a-z]+)?|deployments(:by_model)?|jobs|files(:sizes)?|model:[^:]+"
     r"|deployment:[^:]+(:events)?|job:[^:]+(:shards)?))"
 )
 
@@ -197,6 +197,6 @@ async def open_bench(settings: Settings) -> AsyncIterator[Bench]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://api.test") as http,
+        httpx.AsyncClient(transport=transport, base_url="http://api.localhost") as http,
     ):
         yield Bench(services, app, call, http, control)

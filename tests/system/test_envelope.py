@@ -80,7 +80,7 @@ def wire(platform: RunningPlatform) -> Wire:
     return Wire(platform.port, made.json()["api_key"]["key"])
 
 
-HOST = b"host: api.test"
+HOST = b"host: api.localhost"
 JSON = b"content-type: application/json"
 
 
@@ -198,7 +198,7 @@ def test_a_wrong_method_is_405_with_those_that_are_right(
 
 def test_connect_and_targets_that_are_no_path(wire: Wire) -> None:
     """This is no proxy, and a server has no other resources than its paths."""
-    wire.send(b"CONNECT api.test:443 HTTP/1.1", b"host: api.test:443").check_envelope(
+    wire.send(b"CONNECT api.localhost:443 HTTP/1.1", b"host: api.localhost:443").check_envelope(
         405, "method_not_allowed"
     )
     for line in (b"OPTIONS * HTTP/1.1", b"GET * HTTP/1.1", b"GET models HTTP/1.1"):
@@ -207,8 +207,8 @@ def test_connect_and_targets_that_are_no_path(wire: Wire) -> None:
 
 def test_an_absolute_target_is_the_path_in_it(wire: Wire) -> None:
     """RFC 9112, 3.2.2: a server accepts it."""
-    assert wire.send(b"GET http://api.test/models HTTP/1.1", HOST, wire.basic).status == 200
-    wire.send(b"GET http://api.test/nope HTTP/1.1", HOST, wire.basic).check_envelope(404, "not_found")
+    assert wire.send(b"GET http://api.localhost/models HTTP/1.1", HOST, wire.basic).status == 200
+    wire.send(b"GET http://api.localhost/nope HTTP/1.1", HOST, wire.basic).check_envelope(404, "not_found")
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c", b"nonsense"])

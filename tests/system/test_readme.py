@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,12 @@ def test_every_shell_block_runs_and_answers_what_it_says(platform: RunningPlatfo
     done = subprocess.run(
         ["sh", "-eu", str(script)],
         cwd=PROJECT_ROOT,
-        env={**os.environ, "no_proxy": "*"},
+        env={
+            **os.environ,
+            "no_proxy": "*",
+            "FYRE_BASE_URL": platform.url,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         capture_output=True,
         text=True,
         timeout=120,

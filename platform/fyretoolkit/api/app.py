@@ -51,7 +51,7 @@ def create_app(services: Services) -> FastAPI:
     app.router.routes.append(Route("/predict/{model_id}", PredictEndpoint(services), methods=["POST"]))
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_invalid_query)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, is_local=services.settings.is_development)
     app.openapi = _described_once(app)  # type: ignore[method-assign]
     return app
 
@@ -78,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.gather(*map(_end, watching))
+        await services.keys.close()
         await services.recorder.close()
         await services.limits.leases.close()
         await services.store.close()

@@ -2,6 +2,13 @@
 
 One answer for a missing, malformed, unknown, expired and revoked key, after the same work, so that nobody learns which
 it was.
+
+A revoked key stops within 5 s. A remembered key is used for `CACHE_S` after it was asked for, and for predictions
+it is renewed before that in the background, so that they never wait for Redis. While Redis is away predictions go on
+with it for `GRACE_S`, which breaks nothing: Redis takes every revocation and announces it in the same step, so none is
+made while it is away, and one made before was heard by who was listening all the time since the key was last
+confirmed; a key for which that is not so gets no grace. What remains is a Redis that is away for this process alone,
+from whose listening connection nothing more comes, while others still reach it: then `GRACE_S` is the bound.
 """
 
 from __future__ import annotations
@@ -14,6 +21,8 @@ import logging
 import re
 import time
 from collections.abc import Callable, Set
+from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from redis.asyncio.client import PubSub
@@ -23,12 +32,21 @@ from fyretoolkit.core.api_keys import Credential, KeyStatus, key_digest, key_id_
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.organizations import Principal, Scope
 from fyretoolkit.store import api_keys, organizations
-from fyretoolkit.store.connection import Store
+from fyretoolkit.store.connection import RETRY_AFTER_S, Store
 
 CACHE_S = 5.0
 """A revoked key, or the plan that an organization had before, counts no longer than this."""
+RENEW_S = CACHE_S / 2
+"""A key in use is asked for again when it was confirmed so long ago."""
+GRACE_S = 60.0
+"""How long after its last confirmation a key predicts while the store is away."""
+PATIENCE_S = 2.0
+"""A store that is silent for so long is away."""
+PROBE_S = 0.5
+"""While it is away, predictions have it asked no more often."""
 POLL_S = 1.0
 _MAX_CACHED = 10_000
+_CANCEL_AGAIN_S = 0.1
 
 _CREDENTIALS = re.compile(rb"(basic|bearer) +([A-Za-z0-9+/=._~-]{1,1024})", re.IGNORECASE)
 _NO_DIGEST = key_digest("")
@@ -42,10 +60,17 @@ class CredentialSource(Protocol):
     async def credential(self, key_id: str) -> Credential | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    asked_at: float
+    found: Credential
+
+
 class Keyring:
     """Stored keys with the plans of their organizations, remembered for at most `CACHE_S`. Belongs to one event loop.
 
     Keys that are not found are not remembered: a new key works at once. Simultaneous look-ups of one key are one.
+    `watch` must be running there, then `close`.
     """
 
     def __init__(
@@ -55,39 +80,41 @@ class Keyring:
         refused: Set[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`refused`: organizations whose keys are never found (the demo key's, in production mode)."""
+        """`refused`: organizations whose keys are never found, nor those of the organizations that they made.
+
+        In production mode, the demo key's.
+        """
         self._keys = keys
         self._refused = refused
         self._clock = clock
-        self._cached: dict[str, tuple[float, Credential]] = {}
+        self._cached: dict[str, _Remembered] = {}
         self._pending: dict[str, asyncio.Task[Credential | None]] = {}
+        self._tasks: set[asyncio.Task[Credential | None]] = set()
+        self._listening_since = inf
+        self._away_at = -inf
+        self._probe_at = -inf
 
-    async def get(self, key_id: str) -> Credential | None:
+    async def get(self, key_id: str, *, has_grace: bool = False) -> Credential | None:
         """The key of this id, whether it works or not.
+
+        `has_grace`: while the store is away, one that was confirmed within `GRACE_S` will do.
 
         Raises:
             PlatformError: `unavailable`, it is not remembered and the store does not answer.
         """
-        expires, found = self._cached.get(key_id, (0.0, None))
-        if found is not None and self._clock() < expires:
-            return found
-        if key_id not in self._pending:
-            task = asyncio.create_task(self._load(key_id))
-            self._pending[key_id] = task
-            task.add_done_callback(lambda done: self._forget_pending(key_id, done))
-        return await asyncio.shield(self._pending[key_id])
-
-    async def confirm(self, principal: Principal) -> None:
-        """Refuses a caller whose key does not work at this moment, whatever is remembered.
-
-        Asked before a key is made: what a stolen key makes would outlive its revocation.
-
-        Raises:
-            PlatformError: `invalid_api_key`, `unavailable`.
-        """
-        self.forget(principal.key_id)
-        if not _is_active(await self.get(principal.key_id)):
-            raise PlatformError("invalid_api_key")
+        now = self._clock()
+        known = self._cached.get(key_id)
+        if known is not None and (now < known.asked_at + CACHE_S or (has_grace and self._lasts(known))):
+            if now >= max(known.asked_at + RENEW_S, self._probe_at):
+                self._look_up(key_id)
+            return known.found
+        try:
+            return await asyncio.shield(self._look_up(key_id))
+        except PlatformError:
+            known = self._cached.get(key_id)
+            if known is None or not (has_grace and self._lasts(known)):
+                raise
+            return known.found
 
     def forget(self, key_id: str) -> None:
         """The key changed: the next look is at the store, and one that is under way is not remembered."""
@@ -96,7 +123,7 @@ class Keyring:
 
     def forget_organization(self, org: str) -> None:
         """The same for all keys of an organization."""
-        for key_id in [key_id for key_id, (_, found) in self._cached.items() if found.key.org == org]:
+        for key_id in [key_id for key_id, each in self._cached.items() if each.found.key.org == org]:
             del self._cached[key_id]
         self._pending.clear()  # whose they are is not known yet
 
@@ -105,11 +132,34 @@ class Keyring:
         while True:
             try:
                 async with store.subscribe() as changes:
+                    self._listening_since = self._clock()
                     while True:
                         await self._take_change(changes)
             except Exception as error:  # noqa: BLE001 - whatever it is, keys are looked up again after `CACHE_S`
                 logger.warning("Changes of keys are not announced, trying again: %r", error)
             await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        """End the look-ups that are under way."""
+        while self._tasks:
+            tasks = tuple(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)  # redis-py may swallow one while it connects
+
+    def _lasts(self, known: _Remembered) -> bool:
+        """Whether the store is away, as seen lately, and every change since the key was confirmed was heard."""
+        now = self._clock()
+        is_away = now < self._away_at + CACHE_S
+        return is_away and now < known.asked_at + GRACE_S and known.asked_at >= self._listening_since
+
+    def _look_up(self, key_id: str) -> asyncio.Task[Credential | None]:
+        if key_id not in self._pending:
+            task = asyncio.create_task(self._load(key_id))
+            self._pending[key_id] = task
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._note_end(key_id, done))
+        return self._pending[key_id]
 
     async def _take_change(self, changes: PubSub) -> None:
         message = await changes.get_message(timeout=POLL_S)
@@ -123,23 +173,40 @@ class Keyring:
 
     async def _load(self, key_id: str) -> Credential | None:
         asked_at = self._clock()
-        found = await self._keys.credential(key_id)
+        found = await self._ask(key_id)
         self._cached.pop(key_id, None)
-        if found is not None and found.key.org in self._refused:
+        if found is not None and not self._refused.isdisjoint((found.key.org, found.created_by)):
             return None
         if found is not None and self._pending.get(key_id) is asyncio.current_task():
             if len(self._cached) >= _MAX_CACHED:
                 self._cached.clear()
-            self._cached[key_id] = (asked_at + CACHE_S, found)
+            self._cached[key_id] = _Remembered(asked_at, found)
         return found
 
-    def _forget_pending(self, key_id: str, done: asyncio.Task[Credential | None]) -> None:
+    async def _ask(self, key_id: str) -> Credential | None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                found = await self._keys.credential(key_id)
+        except (PlatformError, TimeoutError) as error:
+            self._away_at = self._clock()
+            self._probe_at = self._away_at + PROBE_S
+            raise PlatformError("unavailable", retry_after_s=RETRY_AFTER_S) from error
+        self._away_at = self._probe_at = -inf
+        return found
+
+    def _note_end(self, key_id: str, done: asyncio.Task[Credential | None]) -> None:
+        self._tasks.discard(done)
         if self._pending.get(key_id) is done:
             del self._pending[key_id]
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, PlatformError):
+            logger.error("Key %s could not be looked up", key_id, exc_info=error)
 
 
-async def authenticate(headers: Headers, keyring: Keyring) -> Principal:
-    """The principal of a request.
+async def authenticate(headers: Headers, keyring: Keyring, needed: Scope) -> Principal:
+    """The principal of a request, whether it has the scope that is needed or not (`require`).
+
+    Predictions, and nothing else, go on for a while with a key that cannot be confirmed.
 
     Raises:
         PlatformError: `invalid_api_key`; `unavailable`.
@@ -147,7 +214,7 @@ async def authenticate(headers: Headers, keyring: Keyring) -> Principal:
     given = header_values(headers, b"authorization")
     text = _presented_key(given[0]) if len(given) == 1 else None
     key_id = key_id_of(text) if text else None
-    found = await keyring.get(key_id) if key_id else None
+    found = await keyring.get(key_id, has_grace=needed is Scope.PREDICT) if key_id else None
     is_same = hmac.compare_digest(key_digest(text or ""), found.key.digest if found else _NO_DIGEST)
     if found is None or not is_same or not _is_active(found):
         raise PlatformError("invalid_api_key")

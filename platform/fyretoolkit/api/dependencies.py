@@ -28,7 +28,7 @@ async def admit(scope: AsgiScope, services: Services, needed: Scope) -> Principa
     Raises:
         PlatformError: `invalid_api_key`, `rate_limit_exceeded`, `insufficient_scope`, `unavailable`.
     """
-    principal = await authenticate(scope["headers"], services.keys)
+    principal = await authenticate(scope["headers"], services.keys, needed)
     exchange = exchange_of(scope)
     exchange.principal = principal
     await services.limits.count(principal, category_of(scope, needed), exchange.headers)
@@ -54,7 +54,7 @@ def _admitting(needed: Scope) -> Callable[[Request], Awaitable[Principal]]:
 
 
 def json_body(request_type: type[M], *, is_optional: bool = False) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that reads a JSON body as `request_type`, by the same functions as the predict path and more strictly.
+    """A dependency that reads a JSON body as `request_type`, as the predict path does and more strictly.
 
     `is_optional`: a request without a body is one with an empty object.
     """

@@ -1,13 +1,12 @@
 """The OpenAPI document: what FastAPI reads off the routes, completed with what all operations have in common.
 
-Checked in as `configs/openapi.json`, so that a change of the contract is seen in review. A failure is described once,
-under `components.responses`, with an example for each code of the catalogue that has its status.
+Checked in as `configs/openapi.json`, so that a change of the contract is seen in review. What is said of parameters is
+in `parameters.py`, of failures in `failures.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,20 +15,13 @@ from pydantic.json_schema import models_json_schema
 
 from fyretoolkit.api.catalogue import error_table
 from fyretoolkit.api.examples import EXAMPLES
-from fyretoolkit.api.openapi import BODIES, component
-from fyretoolkit.core.errors import CATALOGUE, ErrorKind
+from fyretoolkit.api.failures import LIMIT_HEADERS, complete_failures, is_free
+from fyretoolkit.api.openapi import BODIES, component, failures
+from fyretoolkit.api.parameters import HEADER_PARAMETERS, complete_parameters
 from fyretoolkit.schemas.errors import ErrorEnvelope
 from fyretoolkit.schemas.predictions import Prediction, PredictionRequest
 
 _REF = "#/components/schemas/{model}"
-_REQUEST_ID = "req_01M82FNH8T16KXP5GBAY415KX0"
-_LIMITS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
-_EVERY = (431, 500, 502, 503, 504)
-"""What any request may meet: a proxy in front, a part that is away."""
-_GUARDED = (401, 403, 429)
-"""What any request with a key may meet."""
-_BODY = (400, 413, 415)
-"""What any request with a JSON body may meet."""
 
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "X-Request-Id": ("On every answer; equals `error.request_id`.", {"type": "string"}),
@@ -51,6 +43,12 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": "string", "enum": ["true"]},
     ),
     "Content-Range": ("Which bytes these are, and of how many.", {"type": "string"}),
+    "Accept-Ranges": ("`bytes`.", {"type": "string"}),
+    "Content-Disposition": ("The name to save the file under.", {"type": "string"}),
+    "ETag": (
+        "Of this content, for `If-Range`; a job's file has one once it is whole.",
+        {"type": "string"},
+    ),
 }
 
 _DESCRIPTION = """Deploy an ONNX model with one POST, call it in real time, run it over a file of a million rows.
@@ -106,8 +104,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
     )
     document["paths"]["/predict/{model_id}"] = {"post": _predict_operation()}
     _complete_components(document)
-    for _, operation in _operations(document):
-        _complete(operation, document["components"]["schemas"])
+    for path, operation in _operations(document):
+        _complete(path, operation, document["components"])
+    responses = document["components"]["responses"]
+    document["components"]["responses"] = dict(sorted(responses.items()))
     document["paths"] = dict(sorted(document["paths"].items()))
     return document
 
@@ -126,28 +126,19 @@ def _complete_components(document: dict[str, Any]) -> None:
     schemas = {**components.get("schemas", {}), **requests["$defs"], **responses["$defs"]}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for name, example in EXAMPLES.items():
+    for name, found in EXAMPLES.items():
         if name in schemas:
-            schemas[name]["examples"] = [example]
+            schemas[name]["examples"] = found
     components["schemas"] = dict(sorted(schemas.items()))
     components["headers"] = {
         name: {"description": text, "schema": schema} for name, (text, schema) in _HEADERS.items()
     }
-    statuses = sorted({kind.status for kind in CATALOGUE.values()})
-    components["responses"] = {_name(status): _failure(status) for status in statuses}
-    components["parameters"] = {"Idempotency-Key": _IDEMPOTENCY_KEY}
+    components["responses"] = {}
+    components["parameters"] = HEADER_PARAMETERS
     components["securitySchemes"] = _SECURITY
     document["security"] = [{"basic": []}, {"bearer": []}]
 
 
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Makes the call repeatable: the same key and request give the same answer for 24 h.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    "example": "import-2026-11-22",
-}
 _SECURITY = {
     "basic": {"type": "http", "scheme": "basic", "description": "The key as username, no password."},
     "bearer": {"type": "http", "scheme": "bearer", "description": "The key."},
@@ -160,59 +151,21 @@ _SECURITY = {
 }
 
 
-def _name(status: int) -> str:
-    """The name of a failure's component: `404` → `NotFound`."""
-    return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "").replace("'", "")
-
-
-def _failure(status: int) -> dict[str, Any]:
-    kinds = {code: kind for code, kind in CATALOGUE.items() if kind.status == status}
-    names = ["X-Request-Id", *_headers_of_failure(status)]
-    return {
-        "description": HTTPStatus(status).phrase,
-        "headers": {name: component("headers", name) for name in names},
-        "content": {
-            "application/json": {
-                "schema": component("schemas", "ErrorEnvelope"),
-                "examples": {code: {"value": _envelope(code, kind)} for code, kind in kinds.items()},
-            }
-        },
-    }
-
-
-def _headers_of_failure(status: int) -> tuple[str, ...]:
-    if status == 401:
-        return ("WWW-Authenticate",)
-    return (*_LIMITS, *(("Retry-After",) if status in (429, 503) else ()))
-
-
-def _envelope(code: str, kind: ErrorKind) -> dict[str, Any]:
-    message = f"{kind.meaning} {kind.next_step}"
-    return {"error": {"code": code, "message": message, "request_id": _REQUEST_ID}}
-
-
-def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+def _complete(path: str, operation: dict[str, Any], components: dict[str, Any]) -> None:
     """Adds what all operations of this one's kind share, in place."""
-    is_free = "security" in operation and not operation["security"]
+    complete_parameters(path, operation)
     responses = operation["responses"]
-    if "HTTPValidationError" in str(responses.get("422")):  # FastAPI's own; ours are 400
-        del responses["422"]
-        responses.setdefault("400", {})
-    statuses = [*_EVERY, *(() if is_free else _GUARDED), *(_BODY if "requestBody" in operation else ())]
-    for status in (*statuses, *(int(each) for each in responses if int(each) >= 400)):
-        responses[str(status)] = component("responses", _name(status))
     for status, response in responses.items():
         if int(status) < 400:
-            names = ("X-Request-Id", *(() if is_free else _LIMITS))
+            names = ("X-Request-Id", *(() if is_free(operation) else LIMIT_HEADERS))
             response["headers"] = {
                 **{name: component("headers", name) for name in names},
                 **response.get("headers", {}),
             }
             response["description"] = response["description"].replace("Successful Response", "Done.")
-            _add_example(response, schemas)
-            if "Idempotent-Replayed" in response["headers"]:
-                operation.setdefault("parameters", []).append(component("parameters", "Idempotency-Key"))
-    _add_example(operation.get("requestBody", {}), schemas)
+            _add_example(response, components["schemas"])
+    complete_failures(operation, components["responses"])
+    _add_example(operation.get("requestBody", {}), components["schemas"])
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -236,21 +189,15 @@ def _add_example(part: dict[str, Any], schemas: dict[str, Any]) -> None:
 def _predict_operation() -> dict[str, Any]:
     """The one operation that is not a FastAPI route."""
     BODIES[PredictionRequest.__name__] = PredictionRequest
-    statuses = (404, 409, 422)
+    own = failures(
+        "model_not_found", "model_not_ready", "invalid_input", "invalid_region", "row_failed", "overloaded"
+    )
     return {
         "tags": ["Predictions"],
         "summary": "Predict",
         "description": "Runs the model over the inputs and answers one result for each, in order.",
         "operationId": "predict",
-        "parameters": [
-            {
-                "name": "model_id",
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string"},
-                "example": "sentiment-v1",
-            }
-        ],
+        "parameters": [{"name": "model_id", "in": "path", "required": True, "schema": {"type": "string"}}],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": component("schemas", "PredictionRequest")}},
@@ -260,6 +207,6 @@ def _predict_operation() -> dict[str, Any]:
                 "description": "One result for each input.",
                 "content": {"application/json": {"schema": component("schemas", "Prediction")}},
             },
-            **{str(status): {"description": "A failure."} for status in statuses},
+            **{str(status): answer for status, answer in own.items()},
         },
     }

@@ -18,8 +18,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from batch.committed import Committed
-from batch.parts import Part, PartFile
+from batch.parts import PartFile
 from fyretoolkit.api.dependencies import Parts, admit_reader
+from fyretoolkit.api.edge import exchange_of
 from fyretoolkit.api.queries import parse_query
 from fyretoolkit.api.ranges import asked_range
 from fyretoolkit.api.requests import header_values
@@ -28,7 +29,7 @@ from fyretoolkit.api.services import Services
 from fyretoolkit.core.downloads import DownloadKind, expiry_of, granted_organization, sign_download
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
-from fyretoolkit.core.lifecycles import JOB, is_terminal
+from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
 from fyretoolkit.schemas.jobs import DownloadQuery
 
 PARTIAL = "X-Fyre-Partial"
@@ -67,6 +68,7 @@ def _admitting(kind: DownloadKind) -> Callable[[Request, str, Services], Awaitab
         granted = granted_organization(token, job_id, kind, now=time.time(), secret=secret)
         if granted is None:
             raise PlatformError("invalid_signature")
+        await services.limits.count_link(granted, job_id, exchange_of(request.scope).headers)
         return granted
 
     return admitted
@@ -125,12 +127,7 @@ class _Asked:
 
         Of a job that still runs those before the first gap: what comes later must only add to them.
         """
-        jobs, job = self.services.jobs, self.job
-        if is_terminal(JOB, job.status):
-            shards = [counts for _, counts in sorted((await jobs.committed(job.org, job.id)).items())]
-        else:
-            shards = await jobs.committed_prefix(job.org, job.id)
-        parts = [Part.from_json(cast(Any, counts.part)) for counts in shards]
+        parts = await self.services.committed.of(self.job)
         return [getattr(part, _FIELDS[self.kind]) for part in parts] or None
 
     async def ended(self) -> _Asked:
@@ -155,10 +152,12 @@ class _Asked:
                 f"The job is {self.job.status} and has no {_FIELDS[self.kind]}. "
                 f"See its status and error with GET /jobs/{self.job.id}.",
             )
+        is_running = self.job.status is JobStatus.PROCESSING
         raise PlatformError(
             "output_not_ready",
             f"The job is {self.job.status} and has no {_FIELDS[self.kind]} to download yet. "
-            f"Wait until GET /jobs/{self.job.id} shows {self.kind}_url.",
+            f"Wait until GET /jobs/{self.job.id} shows {self.kind}_url"
+            + (", or until progress.processed grows." if is_running else "."),
         )
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fyretoolkit.api.requests import SERVE_HEADERS, ClientGoneError, request_id
+from fyretoolkit.api.requests import SERVE_HEADERS, ClientGoneError, header_values, request_id
 from fyretoolkit.api.responses import JSON, RawHeaders, framework_error, send_error
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposure import is_own_name
 from fyretoolkit.core.organizations import Principal
 
 _KEY = "fyre.exchange"
@@ -56,8 +57,13 @@ class Edge:
     Each renders what fails within it; the outermost one begins the exchange and logs it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_local: bool = False) -> None:
+        """`is_local`: refuse requests that were sent to a name which is not this machine's own.
+
+        A page in a browser here may have any name lead here (DNS rebinding), and read what is answered to it.
+        """
         self._app = app
+        self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,6 +86,8 @@ class Edge:
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
+            if self._is_local:
+                _check_host(scope)
             await self._app(scope, receive, answer.send)
         except ClientGoneError:
             exchange = exchange_of(scope)
@@ -90,6 +98,16 @@ class Edge:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
             await answer.fail(error)
+
+
+def _check_host(scope: Scope) -> None:
+    hosts = header_values(scope["headers"], b"host")
+    if not all(is_own_name(host.decode("latin-1")) for host in hosts if host):
+        raise PlatformError(
+            "host_not_allowed",
+            "The platform runs in development mode and answers at localhost alone. "
+            "Send the request to http://localhost, or run the platform with --mode production.",
+        )
 
 
 class _Answer:

@@ -1,4 +1,4 @@
-"""One example of each body and resource, by the name of its schema. A contract test reads each with its own model."""
+"""Examples of each body and resource, by the name of its schema. A contract test reads each with its own model."""
 
 from __future__ import annotations
 
@@ -7,150 +7,209 @@ from typing import Any
 _JOB = "job_01M82FPZ3M4V5N6P7Q8R9S0T1V"
 _DEPLOYMENT = "dep_01M82FN15TQT5WCCHWG0SYBVXG"
 _API = "https://api.example.com"
+_KEY = "key_01M82FQ0A1B2C3D4E5F6G7H8J9"
+_API_KEY: dict[str, Any] = {
+    "id": _KEY,
+    "object": "api_key",
+    "name": "billing service",
+    "scopes": ["read", "predict"],
+    "organization": "org_01M82FQ0A1B2C3D4E5F6G7H8J8",
+    "masked": f"sk_live_{_KEY}_****wxyz",
+    "status": "active",
+    "created": 1795379900,
+    "expires_at": None,
+    "revoked_at": None,
+    "replaced_by": None,
+}
 
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "PredictionRequest": {
-        "inputs": ["an utterly compelling film", "a complete waste of time"],
-        "metadata": {"correlation_id": "order-7", "user_id": "u-42"},
-    },
-    "Prediction": {
-        "id": "pred_01M82FNH8T16KXP5GBAY415KX0",
-        "object": "prediction",
-        "created": 1795379873,
-        "model": "sentiment-v1",
-        "results": [
-            {
-                "label": "positive",
-                "score": 0.7453,
-                "probabilities": {"negative": 0.2547, "positive": 0.7453},
-            },
-            {
-                "label": "negative",
-                "score": 0.9125,
-                "probabilities": {"negative": 0.9125, "positive": 0.0875},
-            },
-        ],
-        "usage": {
-            "latency_ms": 3.1,
-            "queue_ms": 1.2,
-            "compute_ms": 0.9,
-            "batch_size": 2,
-            "deployment": _DEPLOYMENT,
-            "region": "us-east-1",
-        },
-        "metadata": {"correlation_id": "order-7", "user_id": "u-42"},
-    },
-    "BatchCreate": {
-        "input_url": "https://data.example.com/reviews.csv",
-        "webhook": "https://app.example.com/hooks/fyre",
-        "idempotency_key": "reviews-2026-11-22",
-    },
-    "JobResource": {
-        "id": _JOB,
-        "object": "batch_job",
-        "status": "completed",
-        "model": "sentiment-v1",
-        "created": 1795379900,
-        "started": 1795379901,
-        "finished": 1795379913,
-        "input_url": "https://data.example.com/reviews.csv",
-        "output_format": "jsonl",
-        "progress": {"processed": 117659, "total": 117659, "succeeded": 117656, "failed": 3},
-        "queue_position": None,
-        "expires_at": 1797971913,
-        "retry_of": None,
-        "output_url": f"{_API}/jobs/{_JOB}/output?token=eyJ…",
-        "errors_url": f"{_API}/jobs/{_JOB}/errors?token=eyJ…",
-        "error": None,
-        "partial": False,
-        "webhook": "https://app.example.com/hooks/fyre",
-        "metadata": None,
-    },
-    "ModelResource": {
-        "id": "sentiment-v1",
-        "object": "model",
-        "status": "ready",
-        "created": 1795379870,
-        "description": "Sentiment of English film reviews.",
-        "signature": {
-            "inputs": [{"name": "text", "dtype": "string", "shape": [None]}],
-            "outputs": [{"name": "probabilities", "dtype": "float32", "shape": [None, 2]}],
-        },
-        "example": "an utterly compelling film",
-        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "size_bytes": 482133,
-        "source_uri": "https://models.example.com/sentiment-v1.onnx",
-        "deployments": [_DEPLOYMENT],
-        "error": None,
-    },
-    "DeploymentCreate": {
-        "model_uri": "https://models.example.com/digits.onnx",
-        "region": "us-east-1",
-        "replicas": 2,
-        "idempotency_key": "digits-2026-11-22",
-    },
-    "DeploymentResource": {
-        "id": _DEPLOYMENT,
-        "object": "deployment",
-        "status": "ready",
-        "stage": "ready",
-        "model": "digits",
-        "model_uri": "https://models.example.com/digits.onnx",
-        "region": "us-east-1",
-        "replicas": {"desired": 2, "ready": 2},
-        "traffic": 100,
-        "autoscaling": None,
-        "batching": {"max_batch_size": 64},
-        "num_gpus": 0.0,
-        "max_wait_s": None,
-        "events": [{"at": 1795379900, "stage": "accepted", "message": "The request was accepted."}],
-        "created": 1795379900,
-        "updated": 1795379905,
-        "endpoint": "/predict/digits",
-        "error": None,
-    },
-    "MetricsResource": {
-        "deployment_id": _DEPLOYMENT,
-        "object": "metrics",
-        "period": "1h",
-        "start": 1795376220,
-        "end": 1795379873,
-        "metrics": {
-            "requests": {
-                "total": 1204,
-                "succeeded": 1198,
-                "failed": 4,
-                "rejected": 1,
-                "canceled": 1,
-                "per_second": 0.329592,
-            },
-            "latency": {
-                "total": {"mean": 3.9, "p50": 3.1, "p90": 6.2, "p95": 8.4, "p99": 21.7, "max": 48.2},
-                "queue": {"mean": 2.1, "p50": 1.6, "p90": 3.9, "p95": 5.5, "p99": 17.3, "max": 44.0},
-                "compute": {"mean": 1.2, "p50": 0.9, "p90": 1.8, "p95": 2.2, "p99": 4.1, "max": 6.3},
-            },
-            "errors": {
-                "rate": 0.00332226,
-                "by_code": {"deadline_exceeded": 1, "invalid_input": 3, "overloaded": 1},
-            },
-            "throughput": {"inputs": 2396, "inputs_per_second": 0.655899, "mean_batch_size": 4.2},
-            "series": [
-                {"start": 1795379760, "requests": 21, "failed": 0, "p50": 3.0, "p99": 9.6},
-                {"start": 1795379820, "requests": 17, "failed": 1, "p50": 3.2, "p99": 12.9},
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "PredictionRequest": [
+        {
+            "inputs": ["an utterly compelling film", "a complete waste of time"],
+            "metadata": {"correlation_id": "order-7", "user_id": "u-42"},
+        }
+    ],
+    "Prediction": [
+        {
+            "id": "pred_01M82FNH8T16KXP5GBAY415KX0",
+            "object": "prediction",
+            "created": 1795379873,
+            "model": "sentiment-v1",
+            "results": [
+                {
+                    "label": "positive",
+                    "score": 0.7453,
+                    "probabilities": {"negative": 0.2547, "positive": 0.7453},
+                },
+                {
+                    "label": "negative",
+                    "score": 0.9125,
+                    "probabilities": {"negative": 0.9125, "positive": 0.0875},
+                },
             ],
-        },
-    },
-    "DeletedDeployment": {"id": _DEPLOYMENT, "object": "deployment", "deleted": True},
-    "FileResource": {
-        "id": "file_01M82FQ0A1B2C3D4E5F6G7H8JA",
-        "object": "file",
-        "size_bytes": 15730219,
-        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "filename": "reviews.csv",
-        "created": 1795379900,
-        "expires_at": 1797971900,
-    },
-    "DeletedFile": {"id": "file_01M82FQ0A1B2C3D4E5F6G7H8JA", "object": "file", "deleted": True},
-    "Health": {"status": "ok"},
-    "Readiness": {"status": "ready", "checks": {"redis": "ok", "serve": "ok", "controller": "ok"}},
+            "usage": {
+                "latency_ms": 3.1,
+                "queue_ms": 1.2,
+                "compute_ms": 0.9,
+                "batch_size": 2,
+                "deployment": _DEPLOYMENT,
+                "region": "us-east-1",
+            },
+            "metadata": {"correlation_id": "order-7", "user_id": "u-42"},
+        }
+    ],
+    "BatchCreate": [
+        {
+            "input_url": "https://data.example.com/reviews.csv",
+            "webhook": "https://app.example.com/hooks/fyre",
+            "idempotency_key": "reviews-2026-11-22",
+        }
+    ],
+    "JobResource": [
+        {
+            "id": _JOB,
+            "object": "batch_job",
+            "status": "completed",
+            "model": "sentiment-v1",
+            "created": 1795379900,
+            "started": 1795379901,
+            "finished": 1795379913,
+            "input_url": "https://data.example.com/reviews.csv",
+            "output_format": "jsonl",
+            "progress": {"processed": 117659, "total": 117659, "succeeded": 117656, "failed": 3},
+            "queue_position": None,
+            "expires_at": 1797971913,
+            "retry_of": None,
+            "output_url": f"{_API}/jobs/{_JOB}/output?token=eyJ…",
+            "errors_url": f"{_API}/jobs/{_JOB}/errors?token=eyJ…",
+            "error": None,
+            "partial": False,
+            "webhook": "https://app.example.com/hooks/fyre",
+            "metadata": None,
+        }
+    ],
+    "ModelResource": [
+        {
+            "id": "sentiment-v1",
+            "object": "model",
+            "status": "ready",
+            "created": 1795379870,
+            "description": "Sentiment of English film reviews.",
+            "signature": {
+                "inputs": [{"name": "text", "dtype": "string", "shape": [None]}],
+                "outputs": [{"name": "probabilities", "dtype": "float32", "shape": [None, 2]}],
+            },
+            "example": "an utterly compelling film",
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "size_bytes": 482133,
+            "source_uri": "https://models.example.com/sentiment-v1.onnx",
+            "deployments": [_DEPLOYMENT],
+            "error": None,
+        }
+    ],
+    "DeploymentCreate": [
+        {
+            "model_uri": "https://models.example.com/digits.onnx",
+            "region": "us-east-1",
+            "replicas": 2,
+            "idempotency_key": "digits-2026-11-22",
+        }
+    ],
+    "DeploymentResource": [
+        {
+            "id": _DEPLOYMENT,
+            "object": "deployment",
+            "status": "ready",
+            "stage": "ready",
+            "model": "digits",
+            "model_uri": "https://models.example.com/digits.onnx",
+            "region": "us-east-1",
+            "replicas": {"desired": 2, "ready": 2},
+            "traffic": 100,
+            "autoscaling": None,
+            "batching": {"max_batch_size": 64},
+            "num_gpus": 0.0,
+            "max_wait_s": None,
+            "events": [{"at": 1795379900, "stage": "accepted", "message": "The request was accepted."}],
+            "created": 1795379900,
+            "updated": 1795379905,
+            "endpoint": "/predict/digits",
+            "error": None,
+        }
+    ],
+    "MetricsResource": [
+        {
+            "deployment_id": _DEPLOYMENT,
+            "object": "metrics",
+            "period": "1h",
+            "start": 1795376273,
+            "end": 1795379873,
+            "metrics": {
+                "requests": {
+                    "total": 1204,
+                    "succeeded": 1198,
+                    "failed": 4,
+                    "rejected": 1,
+                    "canceled": 1,
+                    "per_second": 0.334444,
+                },
+                "latency": {
+                    "total": {"mean": 3.9, "p50": 3.1, "p90": 6.2, "p95": 8.4, "p99": 21.7, "max": 48.2},
+                    "queue": {"mean": 2.1, "p50": 1.6, "p90": 3.9, "p95": 5.5, "p99": 17.3, "max": 44.0},
+                    "compute": {"mean": 1.2, "p50": 0.9, "p90": 1.8, "p95": 2.2, "p99": 4.1, "max": 6.3},
+                },
+                "errors": {
+                    "rate": 0.00332226,
+                    "by_code": {"deadline_exceeded": 1, "invalid_input": 3, "overloaded": 1},
+                },
+                "throughput": {"inputs": 2396, "inputs_per_second": 0.665556, "mean_batch_size": 4.2},
+                "series": [
+                    {"start": 1795379760, "requests": 21, "failed": 0, "p50": 3.0, "p99": 9.6},
+                    {"start": 1795379820, "requests": 17, "failed": 1, "p50": 3.2, "p99": 12.9},
+                ],
+            },
+        }
+    ],
+    "DeletedDeployment": [{"id": _DEPLOYMENT, "object": "deployment", "deleted": True}],
+    "FileResource": [
+        {
+            "id": "file_01M82FQ0A1B2C3D4E5F6G7H8JA",
+            "object": "file",
+            "size_bytes": 15730219,
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "filename": "reviews.csv",
+            "created": 1795379900,
+            "expires_at": 1797971900,
+        }
+    ],
+    "DeletedFile": [{"id": "file_01M82FQ0A1B2C3D4E5F6G7H8JA", "object": "file", "deleted": True}],
+    "Health": [{"status": "ok"}],
+    "Readiness": [{"status": "ready", "checks": {"redis": "ok", "serve": "ok", "controller": "ok"}}],
+    "ModelCreate": [
+        {"id": "digits-v2", "model_uri": "https://models.example.com/digits.onnx"},
+        {"id": "digits-v3", "status": "training", "description": "Digits, trained on more data."},
+    ],
+    "ModelPublish": [{"model_uri": "https://models.example.com/digits.onnx"}],
+    "DeploymentChange": [
+        {"replicas": 3},
+        {"autoscaling": {"min_replicas": 1, "max_replicas": 4}},
+        {"traffic": 10},
+    ],
+    "ApiKeyCreate": [{"name": "billing service", "scopes": ["read", "predict"]}],
+    "ApiKeyRotate": [{"overlap_s": 3600}],
+    "ApiKeyResource": [_API_KEY],
+    "CreatedApiKey": [{**_API_KEY, "key": f"sk_live_{_KEY}_an-example-this-key-was-never-issued-00wxyz"}],
+    "OrganizationCreate": [{"name": "Acme", "plan": "pro"}],
+    "OrganizationChange": [{"plan": "pro"}],
+    "OrganizationResource": [
+        {
+            "id": "org_01M82FQ0A1B2C3D4E5F6G7H8J8",
+            "object": "organization",
+            "name": "Acme",
+            "plan": "pro",
+            "created": 1795379900,
+            "api_key": None,
+        }
+    ],
+    "EmptyRequest": [{}],
 }

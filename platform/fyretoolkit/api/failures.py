@@ -17,6 +17,7 @@ LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Rese
 _REQUEST_ID = "req_01M82FNH8T16KXP5GBAY415KX0"
 _EVERY = (
     "invalid_request",
+    "host_not_allowed",
     "request_timeout",
     "headers_too_large",
     "internal_error",
@@ -56,9 +57,11 @@ def complete_failures(operation: dict[str, Any], responses: dict[str, Any]) -> N
         codes += answers.pop(status)[CODES]
     for status in sorted({CATALOGUE[code].status for code in codes}):
         own = [code for code in dict.fromkeys(codes) if CATALOGUE[code].status == status]
-        name = _name(own, is_limited=not is_free(operation) and status not in _BEFORE_THE_KEY)
-        is_limited = name.endswith(_LIMITED)
-        responses[name] = _failure(status, own, is_limited=is_limited)
+        name = "".join(code.title().replace("_", "") for code in own)
+        is_counted = status not in _BEFORE_THE_KEY
+        if is_counted and is_free(operation):
+            name, is_counted = f"{name}Uncounted", False
+        responses[name] = _failure(status, own, is_counted=is_counted)
         answers[str(status)] = component("responses", name)
 
 
@@ -74,8 +77,8 @@ def _shared_codes(operation: dict[str, Any]) -> Iterator[str]:
         yield from _LIST
 
 
-def _failure(status: int, codes: Sequence[str], *, is_limited: bool) -> dict[str, Any]:
-    names = ("X-Request-Id", *(LIMIT_HEADERS if is_limited else ()), *_MORE_HEADERS.get(status, ()))
+def _failure(status: int, codes: Sequence[str], *, is_counted: bool) -> dict[str, Any]:
+    names = ("X-Request-Id", *(LIMIT_HEADERS if is_counted else ()), *_MORE_HEADERS.get(status, ()))
     return {
         "description": HTTPStatus(status).phrase,
         "headers": {name: component("headers", name) for name in names},

@@ -108,7 +108,7 @@ def _response(answer: str, status: int, collection: str) -> Response:
 
 
 def _operation(request: Request) -> str:
-    return f"{request.method} {request.url.path}"
+    return f"{request.method} {request.scope['path']}"
 
 
 def _text(value: bytes) -> str:

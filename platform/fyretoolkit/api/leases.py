@@ -56,10 +56,17 @@ class Leases:
     """The leases of one ingress replica. Belongs to one event loop; `run` must be running there, then `close`."""
 
     def __init__(
-        self, ledger: Ledger, window_s: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        ledger: Ledger,
+        window_s: float,
+        *,
+        on_degraded: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`on_degraded` is called for every prediction that is counted in `degraded`."""
         self._ledger = ledger
         self._window_s = window_s
+        self._on_degraded = on_degraded
         self._clock = clock
         self._accounts: dict[Key, _Account] = {}
         self._is_away = False
@@ -78,7 +85,9 @@ class Leases:
         while True:
             now = self._clock()
             if lease.take(now, is_suspended=self._is_away):
-                self.degraded += lease.is_over(now)
+                if lease.is_over(now):
+                    self.degraded += 1
+                    self._on_degraded()
                 if lease.is_renewal_due(now) and self._may_ask(now):
                     self._renewal_of(account)
                 return lease.standing(now)

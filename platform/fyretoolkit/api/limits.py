@@ -1,14 +1,15 @@
 """Rate limits of a request: its category, its key's plan, the headers that say where the key stands.
 
 Reads and writes are counted in Redis one by one; predictions use tokens that this process holds (`leases.py`). A plan
-without a limit asks Redis nothing. Requests without a valid key are not counted: they have no key to count them for.
+without a limit asks Redis nothing. Requests without a valid key are not counted: they have no key to count them for; but those
+with a link to a job's results are, for that job.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 
 from starlette.types import Scope as AsgiScope
@@ -24,6 +25,8 @@ from fyretoolkit.store.connection import RETRY_AFTER_S
 from fyretoolkit.store.limits import LimitStore
 
 _READS = ("GET", "HEAD")
+_LINK_LIMIT = 120
+"""Downloads a window with the links of one job, whoever has them: no key is counted for those."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +41,20 @@ def category_of(scope: AsgiScope, needed: Scope) -> Category:
 class RateLimiter:
     """The limits of all plans. Belongs to one event loop; `leases.run` and `leases.close` are the app's lifespan's."""
 
-    def __init__(self, store: LimitStore, plans: Mapping[str, PlanSettings], window_s: int) -> None:
+    def __init__(
+        self,
+        store: LimitStore,
+        plans: Mapping[str, PlanSettings],
+        window_s: int,
+        *,
+        on_degraded: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_degraded` is called for every prediction admitted on old tokens because Redis was away."""
         self._store = store
         self._plans = plans
         self._window_s = window_s
         self._unknown_plans: set[str] = set()
-        self.leases = Leases(store, window_s)
+        self.leases = Leases(store, window_s, on_degraded=on_degraded)
 
     async def count(self, principal: Principal, category: Category, headers: RawHeaders) -> None:
         """Count one request of a key; where the key stands then is added to `headers`, whatever happens.
@@ -64,10 +75,24 @@ class RateLimiter:
         if standing.retry_after_s is not None:
             raise self._refusal(standing, standing.retry_after_s, category)
 
+    async def count_link(self, org: str, job_id: str, headers: RawHeaders) -> None:
+        """Count one download with a link of a job. The answer says how many there may be only when there are too many.
+
+        Raises:
+            PlatformError: `rate_limit_exceeded`, the download does not count; `unavailable`.
+        """
+        standing = await self._logged(org, f"link:{job_id}", Category.READ, _LINK_LIMIT)
+        if standing.retry_after_s is not None:
+            headers += _headers(standing)
+            raise self._refusal(standing, standing.retry_after_s, Category.READ)
+
     async def _standing(self, principal: Principal, category: Category, limit: int) -> Standing:
         if category is Category.INFERENCE:
             return await self.leases.take(principal.org, principal.key_id, limit)
-        answer = await self._store.log(principal.org, principal.key_id, category, limit)
+        return await self._logged(principal.org, principal.key_id, category, limit)
+
+    async def _logged(self, org: str, key_id: str, category: Category, limit: int) -> Standing:
+        answer = await self._store.log(org, key_id, category, limit)
         return standing_in_log(answer, limit=limit, window_us=self._store.window_us)
 
     def _plan_of(self, principal: Principal) -> PlanSettings:

@@ -12,6 +12,7 @@ from fyretoolkit.api.services import Services
 from fyretoolkit.core import organizations
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.metrics import REJECTED
+from fyretoolkit.serving.predict import SEND_FEWER
 
 PATH = "/predict/"
 
@@ -38,7 +39,8 @@ class PredictEndpoint:
             self._count_refusal(scope, model_id, error)
             raise
         check_json(scope["headers"])
-        body = await read_body(scope, receive, self._services.settings.limits.max_body_bytes)
+        max_bytes = self._services.settings.limits.max_body_bytes
+        body = await read_body(scope, receive, max_bytes, advice=SEND_FEWER)
         answer = await self._services.predictor.predict(
             principal, model_id, body, exchange_of(scope).request_id
         )

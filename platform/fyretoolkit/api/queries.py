@@ -23,7 +23,10 @@ def query_names(request: Request) -> tuple[str, ...]:
         return ()
     types = [parameter.field_info.annotation for parameter in route.dependant.query_params]
     return tuple(
-        name for each in types if isinstance(each, type) and issubclass(each, BaseModel) for name in each.model_fields
+        name
+        for each in types
+        if isinstance(each, type) and issubclass(each, BaseModel)
+        for name in each.model_fields
     )
 
 

@@ -5,6 +5,7 @@ Plain functions over an ASGI scope, because the predict path runs outside FastAP
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 
@@ -19,6 +20,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(rb"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json)")
 _PROBLEM_CHARS = 100
+BODY_S = 60.0
+"""How long a JSON body may take to arrive: a request that waits for one holds its place."""
 
 SERVE_HEADERS = frozenset(
     (
@@ -90,16 +93,26 @@ def check_json(headers: Headers) -> None:
         )
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    """The whole body, of at most `max_bytes`; a longer one is refused before it is read.
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, *, advice: str = "Send less.") -> bytes:
+    """The whole body, of at most `max_bytes`; a longer one is refused before it is read, with `advice`.
 
     Raises:
-        PlatformError: `payload_too_large`.
+        PlatformError: `payload_too_large`; `request_timeout`, it took more than `BODY_S`.
         ClientGoneError: the connection was closed.
     """
     declared = header_values(scope["headers"], b"content-length")
     if declared and declared[0].isdigit() and int(declared[0][:20]) > max_bytes:
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, advice)
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _collect(receive, max_bytes, advice)
+    except TimeoutError as error:
+        raise PlatformError(
+            "request_timeout", f"The body did not arrive within {BODY_S:g} s. Send it again, without pauses."
+        ) from error
+
+
+async def _collect(receive: Receive, max_bytes: int, advice: str) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -109,13 +122,11 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise _too_large(max_bytes, advice)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large(max_bytes: int) -> PlatformError:
-    return PlatformError(
-        "payload_too_large", f"The body is larger than {max_bytes} bytes. Send it in several requests."
-    )
+def _too_large(max_bytes: int, advice: str) -> PlatformError:
+    return PlatformError("payload_too_large", f"The body is larger than {max_bytes} bytes. {advice}")

@@ -61,6 +61,8 @@ def error_headers(error: PlatformError) -> RawHeaders:
     headers: RawHeaders = []
     if error.status == 401:
         headers.append((b"www-authenticate", CHALLENGE))
+    if error.status == 408:  # the rest of the request may still come
+        headers.append((b"connection", b"close"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
     return headers

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fyretoolkit.api.auth import Keyring
+from fyretoolkit.api.committed_parts import CommittedParts
 from fyretoolkit.api.limits import RateLimiter
 from fyretoolkit.core.organizations import DEMO_ORG
 from fyretoolkit.models.artifacts import ArtifactStore
@@ -40,6 +41,7 @@ class Services:
     models: ModelStore
     deployments: DeploymentStore
     jobs: JobStore
+    committed: CommittedParts
     downloads: DownloadSecret
     files: FileStore
     routes: RoutingTable
@@ -51,9 +53,16 @@ class Services:
 
 
 def open_services(
-    settings: Settings, call: ReplicaCall, is_control_ready: Callable[[], Awaitable[dict[str, str]]]
+    settings: Settings,
+    call: ReplicaCall,
+    is_control_ready: Callable[[], Awaitable[dict[str, str]]],
+    *,
+    on_degraded: Callable[[], None] = lambda: None,
 ) -> Services:
-    """The parts of one ingress replica, around a connection of its own; the app's lifespan closes it."""
+    """The parts of one ingress replica, around a connection of its own; the app's lifespan closes it.
+
+    `on_degraded` is called for every prediction admitted on old tokens because Redis was away.
+    """
     store = Store(settings.redis_url.get_secret_value())
     deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
     models = ModelStore(store)
@@ -62,18 +71,20 @@ def open_services(
     recorder = Recorder(metrics)
     routes = RoutingTable(store, deployments, models, codecs, on_renewed=call.forget)
     api_keys = ApiKeyStore(store)
+    jobs = JobStore(store, settings.batch.job_ttl_s)
     window_s = settings.limits.rate_window_s
     refused = frozenset[str]() if settings.is_development else frozenset((DEMO_ORG,))
     return Services(
         settings=settings,
         store=store,
         keys=Keyring(api_keys, refused=refused),
-        limits=RateLimiter(LimitStore(store, window_s), settings.plans, window_s),
+        limits=RateLimiter(LimitStore(store, window_s), settings.plans, window_s, on_degraded=on_degraded),
         api_keys=api_keys,
         organizations=OrganizationStore(store),
         models=models,
         deployments=deployments,
-        jobs=JobStore(store, settings.batch.job_ttl_s),
+        jobs=jobs,
+        committed=CommittedParts(jobs),
         downloads=DownloadSecret(store),
         files=FileStore(store),
         routes=routes,

@@ -71,9 +71,14 @@ async def resolve_source(services: Services, org: str, uri: str, model_id: str |
         PlatformError: `url_not_allowed`, `file_not_found`, `model_not_found`, `model_not_ready`, `model_conflict`,
             `invalid_request`.
     """
-    for prefix in _REGISTERED:
-        if uri.startswith(prefix):
-            return await _registered(services, org, uri.removeprefix(prefix), model_id)
+    if (name := _registered_name(uri)) is not None:
+        return await _registered(services, org, name, model_id)
+    if "://" not in uri:
+        name = uri if is_slug(uri) else "<id>"
+        raise _not_allowed(
+            f"It has no scheme. Write models://{name} for a registered model, or where the content of a new one lies: "
+            f"{_schemes(services.settings)}."
+        )
     source = await content_source(services, org, uri, model_id)
     existing = await services.models.get(org, source.model_id) if source.is_id_final else None
     if existing is not None and await _is_other_content(services, org, existing.source_uri, source.uri):
@@ -96,23 +101,12 @@ async def content_source(
         PlatformError: `url_not_allowed`, `file_not_found`; `invalid_request`, naming `id_field`, when no id can be
             made.
     """
-    if uri.startswith(_REGISTERED):
-        raise about_field(
-            "model_uri",
-            PlatformError(
-                "url_not_allowed",
-                "This names a registered model. Name where its content lies: https://, file://.",
-            ),
-        )
+    schemes = _schemes(services.settings)
+    if _registered_name(uri) is not None:
+        raise _not_allowed(f"This names a registered model. Name where the content lies: {schemes}.")
     if uri.lower().startswith(_LATER) and file_id_of(uri) is None:
         scheme = uri.partition("://")[0].lower()
-        raise about_field(
-            "model_uri",
-            PlatformError(
-                "url_not_allowed",
-                f"{scheme}:// is not supported yet for this. Use https://, {URI_PREFIX}<id> or models://<id>.",
-            ),
-        )
+        raise _not_allowed(f"{scheme}:// is not supported yet for this. Use {schemes}.")
     file_name = await check_source(services, org, "model_uri", uri)
     name = model_id or slugify(_stem(file_name))
     if not name:
@@ -120,6 +114,24 @@ async def content_source(
     # Of anything but a bare model, the package's manifest may name it.
     is_final = model_id is not None or file_name.lower().endswith(".onnx")
     return Source(name, uri, is_id_chosen=model_id is not None, is_id_final=is_final)
+
+
+def _registered_name(uri: str) -> str | None:
+    """What follows `models://`, which may be no id at all; None for a URI of another kind."""
+    for prefix in _REGISTERED:
+        if uri[: len(prefix)].lower() == prefix:
+            return uri[len(prefix) :]
+    return None
+
+
+def _schemes(settings: Settings) -> str:
+    """Where content may lie."""
+    schemes = policy_from(settings).schemes
+    return f"https://, {'file:// ' if 'file' in schemes else ''}or {URI_PREFIX}<id>"
+
+
+def _not_allowed(message: str) -> PlatformError:
+    return about_field("model_uri", PlatformError("url_not_allowed", message))
 
 
 async def _registered(services: Services, org: str, name: str, model_id: str | None) -> Source:

@@ -6,6 +6,7 @@ not at all: `egress.spool.Spool` writes it aside under a hidden name.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from fyretoolkit.api.forms import PART, FileForm
 from fyretoolkit.api.requests import ClientGoneError, Headers, header_values
@@ -28,6 +29,8 @@ _SYNC_BYTES = 64 << 20
 """Flushing gigabytes at the end would take longer than a proxy waits for an answer."""
 _FORM_BYTES = 64 << 10
 """What a form may have around its file."""
+_PACE_S = 60.0
+"""The wait for data over which the smallest rate is measured."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -42,10 +45,15 @@ class Upload:
         """Make it durable and visible.
 
         Raises:
-            PlatformError: `storage_full`.
+            PlatformError: `storage_full`; `unavailable`, it was removed meanwhile, as those that nobody writes to are.
         """
-        with _room_translated():
-            await in_thread(self.spool.publish)
+        try:
+            with _room_translated():
+                await in_thread(self.spool.publish)
+        except FileNotFoundError as error:
+            raise PlatformError(
+                "unavailable", "The file was lost while it arrived. Send it again."
+            ) from error
 
 
 @asynccontextmanager
@@ -56,7 +64,7 @@ async def receive_upload(
 
     Raises:
         PlatformError: `payload_too_large`, `invalid_request` (empty, or a form that is not one file),
-            `unsupported_media_type` (compressed on the way), `storage_full`.
+            `unsupported_media_type` (compressed on the way), `storage_full`, `request_timeout`.
         ClientGoneError: the connection was closed.
     """
     form = _form_of(scope["headers"])
@@ -68,7 +76,7 @@ async def receive_upload(
     try:
         content = _Content(spool, destination.parent, limits)
         received = 0
-        async for chunk in _body(receive):
+        async for chunk in _body(_Pace(receive, limits.min_bytes_per_s)):
             received += len(chunk)
             if received > most:
                 raise _too_large(limits)
@@ -119,6 +127,33 @@ class _Content:
         if self._spool.size_bytes - self._synced_bytes >= _SYNC_BYTES:
             self._spool.sync()
             self._synced_bytes = self._spool.size_bytes
+
+
+class _Pace:
+    """Ends a body that comes too slowly: `_PACE_S` of waiting, writing aside, must bring a minute's smallest amount."""
+
+    def __init__(self, receive: Receive, min_bytes_per_s: int) -> None:
+        self._receive = receive
+        self._min_bytes_per_s = min_bytes_per_s
+        self._received = 0
+        self._left_s = _PACE_S
+
+    async def __call__(self) -> Message:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(self._left_s):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise PlatformError(
+                "request_timeout",
+                f"Of the file came less than {self._min_bytes_per_s} bytes a second. Send it again, without pauses.",
+            ) from error
+        self._left_s = max(0.0, self._left_s - (clock() - began))
+        self._received += len(message.get("body", b""))
+        if self._received >= self._min_bytes_per_s * _PACE_S:
+            self._received, self._left_s = 0, _PACE_S
+        return message
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,15 +13,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fyretoolkit.cli.calls import call
+from fyretoolkit.cli.calls import DEFAULT_BASE_URL, MISUSED, NO_ANSWER, REFUSED, call
+from fyretoolkit.core.api_keys import DEFAULT_SCOPES
 from fyretoolkit.core.organizations import Scope
 from fyretoolkit.schemas.api_keys import DEFAULT_OVERLAP_S, MAX_LIFETIME_S, MAX_OVERLAP_S
 
 _PAGE = 100
 
-app = typer.Typer(
-    no_args_is_help=True, help="API keys of your organization. Needs FYRE_API_KEY with the scope admin."
+_HELP = "\n\n".join(
+    (
+        "API keys of your organization.",
+        f"All but `bootstrap` are asked of the platform at FYRE_BASE_URL (default {DEFAULT_BASE_URL}) with the key in "
+        "FYRE_API_KEY, which needs the scope admin.",
+        f"Exit codes: 0 done; {REFUSED} the platform refused; {MISUSED} the command was not understood, or there is no "
+        f"key; {NO_ANSWER} the platform did not answer.",
+    )
 )
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 KeyId = Annotated[str, typer.Argument(help="The id of the key (key_…), as `fyre keys list` shows it.")]
@@ -30,8 +40,11 @@ KeyId = Annotated[str, typer.Argument(help="The id of the key (key_…), as `fyr
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[
-        list[Scope] | None,
-        typer.Option(help="What it may do; repeat for several. Default: read, predict, write."),
+        list[str] | None,
+        typer.Option(
+            metavar="SCOPE[,SCOPE…]",
+            help=f"What it may do, of {', '.join(Scope)}; may be repeated. Default: {', '.join(DEFAULT_SCOPES)}.",
+        ),
     ] = None,
     expires_in_s: Annotated[
         int | None,
@@ -42,7 +55,7 @@ def create(
     """Create a key and print it: it is shown this once."""
     body: dict[str, Any] = {"name": name}
     if scope:
-        body["scopes"] = [str(each) for each in scope]
+        body["scopes"] = _scopes(scope)
     if expires_in_s is not None:
         body["expires_in_s"] = expires_in_s
     _print_new(call("POST", "/api_keys", "api_key", json=body), as_json=as_json)
@@ -79,9 +92,20 @@ def rotate(
 
 @app.command()
 def revoke(key_id: KeyId, as_json: JsonOption = False) -> None:
-    """Let a key work no more, for ever. Repeatable."""
+    """Revoke a key at once. Repeatable."""
     key = call("DELETE", f"/api_keys/{quote(key_id, safe='')}", "api_key")
     typer.echo(json.dumps(key, indent=2) if as_json else f"{key['masked']} is revoked.")
+
+
+def _scopes(given: Iterable[str]) -> list[str]:
+    """Each scope once: names may be written in one option, divided by commas, or in several."""
+    names = dict.fromkeys(name.strip() for text in given for name in text.split(","))
+    for name in names:
+        if name not in set(Scope):
+            raise typer.BadParameter(
+                f"{name!r} is no scope. Use some of: {', '.join(Scope)}.", param_hint="--scope"
+            )
+    return list(names)
 
 
 def _print_new(key: dict[str, Any], *, as_json: bool) -> None:

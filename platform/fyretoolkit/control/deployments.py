@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 
 from fyretoolkit.control import serve_driver
+from fyretoolkit.control.attempts import Attempts
 from fyretoolkit.control.errands import Errands
-from fyretoolkit.control.preparation import Preparer
+from fyretoolkit.control.preparation import Preparer, bound_s
+from fyretoolkit.control.threads import SERVE, WARM_UPS, run_in
 from fyretoolkit.core.deployments import (
     Application,
     Bounds,
@@ -53,10 +56,13 @@ class DeploymentReconciler:
         self._epoch = epoch
         self._started_at = time.time()
         self._errands = Errands()
+        self._preparations = Errands()
+        """Apart: they end when nobody waits for them any more, and do not keep their deployment from failing."""
+        self._attempts = Attempts()
         self._serve = asyncio.Lock()
         bounds = settings.deployments
         self._bounds = Bounds(
-            fetch_s=bounds.fetch_timeout_s + bounds.inspect_timeout_s + 10,
+            fetch_s=bound_s(bounds),
             load_s=bounds.load_timeout_s,
             drain_s=_DRAIN_S,
             place_s=_PLACE_S,
@@ -69,20 +75,28 @@ class DeploymentReconciler:
             FencedError: a newer controller has taken over.
         """
         self._errands.check_fence()
-        if not await asyncio.to_thread(serve_driver.is_running):
+        self._preparations.check_fence()
+        if not await run_in(SERVE, serve_driver.is_running):
             return True
         # While no controller was there nothing could happen: what it finds has its whole time again.
-        desired = [
-            replace(each, stage_at=max(each.stage_at, self._started_at))
-            for each in await self._deployments.live()
-        ]
+        desired = [replace(each, stage_at=self._stage_at(each)) for each in await self._deployments.live()]
+        preparing = {each.id for each in desired if _is_preparing(each)}
+        self._preparations.cancel_others(preparing)
+        self._attempts.keep(preparing)
         async with self._serve:
-            observed = await asyncio.to_thread(serve_driver.observe)
+            observed = await run_in(SERVE, serve_driver.observe)
         await self._record_replicas(desired, observed)
         for command in plan(desired, observed, time.time(), bounds=self._bounds):
             self._begin(command)
         unsettled = (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED, DeploymentStatus.DRAINING)
-        return bool(self._errands) or any(each.status in unsettled for each in desired)
+        is_busy = bool(self._errands) or bool(self._preparations)
+        return is_busy or any(each.status in unsettled for each in desired)
+
+    def _stage_at(self, deployment: Deployment) -> float:
+        """Since when its stage is measured: a preparation from its turn on, however long it waited."""
+        if _is_preparing(deployment):
+            return self._attempts.begun_at(deployment.id)
+        return max(deployment.stage_at, self._started_at)
 
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
         by_name = {application.name: application for application in observed}
@@ -103,7 +117,8 @@ class DeploymentReconciler:
 
     def _begin(self, command: Command) -> None:
         name = command.name if isinstance(command, RemoveApplication) else command.deployment.id
-        self._errands.begin(name, self._handle(command))
+        errands = self._preparations if isinstance(command, Prepare) else self._errands
+        errands.begin(name, self._handle(command))
 
     async def _handle(self, command: Command) -> None:
         match command:
@@ -121,17 +136,20 @@ class DeploymentReconciler:
                 await self._fail(deployment, code, message)
             case RemoveApplication(name):
                 async with self._serve:
-                    await asyncio.to_thread(serve_driver.remove, name)
+                    await run_in(SERVE, serve_driver.remove, name)
             case MarkDeleted(deployment):
                 await self._change(
                     deployment, DeploymentStatus.DELETED, "Its replicas are gone.", ready_replicas=0
                 )
 
     async def _prepare(self, deployment: Deployment) -> None:
-        if deployment.stage is Stage.FETCHING:  # once: its age must not begin anew with every try
+        if deployment.stage is Stage.FETCHING:
             await self._advance(deployment, Stage.INSPECTING, "Fetching and inspecting the artifact.")
         try:
-            prepared = await self._preparer.prepare(deployment)
+            count = partial(self._deployments.count_attempt, deployment)
+            prepared = await self._preparer.prepare(
+                deployment, partial(self._attempts.begin, deployment.id, count)
+            )
         except PlatformError as error:
             if error.code == "unavailable":
                 raise
@@ -170,13 +188,13 @@ class DeploymentReconciler:
             raise PlatformError("internal_error", f"{deployment.id} was started before it was prepared.")
         spec = ModelSpec.from_json(deployment.spec)
         async with self._serve:
-            await asyncio.to_thread(serve_driver.apply, deployment, spec, self._settings)
+            await run_in(SERVE, serve_driver.apply, deployment, spec, self._settings)
 
     async def _warm_up(self, deployment: Deployment) -> None:
         if deployment.stage is not Stage.WARMING:
             await self._advance(deployment, Stage.WARMING, "The model is loaded; a first inference runs.")
         try:
-            await asyncio.to_thread(serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
+            await run_in(WARM_UPS, serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
         except (PlatformError, TimeoutError) as error:
             message = (
                 error.message if isinstance(error, PlatformError) else "The first inference did not end."
@@ -201,6 +219,11 @@ class DeploymentReconciler:
         self, deployment: Deployment, status: DeploymentStatus, message: str, **values: object
     ) -> None:
         await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)
+
+
+def _is_preparing(deployment: Deployment) -> bool:
+    is_early = deployment.stage in (Stage.FETCHING, Stage.INSPECTING)
+    return deployment.status is DeploymentStatus.PROVISIONING and is_early
 
 
 def _scale_of(deployment: Deployment, spec: ModelSpec) -> dict[str, dict[str, int]]:

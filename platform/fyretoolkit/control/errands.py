@@ -49,7 +49,7 @@ class Errands:
     def cancel_others(self, names: Collection[str]) -> None:
         """End what nobody waits for any more."""
         for name, task in self._tasks.items():
-            if name not in names:
+            if name not in names and not task.cancelling():
                 task.cancel()
 
     async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:

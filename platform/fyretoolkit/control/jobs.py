@@ -16,6 +16,7 @@ import ray
 
 from batch.actor import NAMESPACE, create_runner, runner_name
 from batch.leftovers import assemble_left, remove_unowned
+from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
 from fyretoolkit.core.lifecycles import JobStatus
@@ -52,7 +53,7 @@ class JobReconciler:
             return False
         commands = plan_runs(
             jobs,
-            await asyncio.to_thread(_live_runs, jobs),
+            await run_in(SERVE, _live_runs, jobs),
             await self._store.now_ms(),
             max_running=self._settings.batch.max_running_jobs,
             max_runs=self._settings.batch.max_runs,
@@ -90,19 +91,19 @@ class JobReconciler:
     async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
-            await asyncio.to_thread(_end_runner, job.id, dead_epoch)
+            await run_in(SERVE, _end_runner, job.id, dead_epoch)
         epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
         if epoch is None:
             return
         logger.info("job %s: run %d starts", job.id, epoch)
-        await asyncio.to_thread(create_runner, job.org, job.id, epoch)
+        await run_in(SERVE, create_runner, job.org, job.id, epoch)
 
 
 async def _is_with_its_runner(job: BatchJob) -> bool:
     """Whether the runner of a job that ended is alive and has had little time yet."""
     if time.time() > (job.finished or 0) + _OWN_END_S:
         return False
-    return await asyncio.to_thread(_runner, job.id, job.epoch) is not None
+    return await run_in(SERVE, _runner, job.id, job.epoch) is not None
 
 
 def _live_runs(jobs: Iterable[BatchJob]) -> dict[str, int]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
+from fyretoolkit.control.attempts import Attempts
 from fyretoolkit.control.errands import Errands
-from fyretoolkit.control.preparation import Preparer
+from fyretoolkit.control.preparation import Preparer, bound_s
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.models import GiveUpModel, Model, PrepareModel, plan_preparations
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.models import ModelStore
-
-_SLACK_S = 10.0
 
 
 class ModelReconciler:
@@ -26,10 +26,11 @@ class ModelReconciler:
         self._models = models
         self._preparer = preparer
         self._epoch = epoch
-        self._started_at = time.time()
         self._errands = Errands()
-        bounds = settings.deployments
-        self._bound_s = bounds.fetch_timeout_s + bounds.inspect_timeout_s + _SLACK_S
+        self._ends = Errands()
+        """Apart: a preparation that hangs must not keep its own end from being written."""
+        self._attempts = Attempts()
+        self._bound_s = bound_s(settings.deployments)
 
     async def tick(self) -> bool:
         """Plan once and begin what is due. True while a model is being prepared, so the next look is soon.
@@ -38,14 +39,18 @@ class ModelReconciler:
             FencedError: a newer controller has taken over.
         """
         self._errands.check_fence()
-        # While no controller was there nothing could happen: what it finds has its whole time again.
+        self._ends.check_fence()
+        # Each has its whole time from its turn: it may have waited for other models, or for a controller.
         preparing = [
-            replace(each, published_at=max(each.published_at, self._started_at))
+            replace(each, published_at=self._attempts.begun_at(_name(each)))
             for each in await self._models.preparing()
         ]
-        self._errands.cancel_others({_name(model) for model in preparing})
+        names = {_name(model) for model in preparing}
+        self._errands.cancel_others(names)
+        self._attempts.keep(names)
         for command in plan_preparations(preparing, time.time(), bound_s=self._bound_s):
-            self._errands.begin(_name(command.model), self._handle(command))
+            errands = self._errands if isinstance(command, PrepareModel) else self._ends
+            errands.begin(_name(command.model), self._handle(command))
         return bool(preparing)
 
     async def _handle(self, command: PrepareModel | GiveUpModel) -> None:
@@ -57,7 +62,7 @@ class ModelReconciler:
 
     async def _prepare(self, model: Model) -> None:
         try:
-            loaded = await self._preparer.load(model.org, model.source_uri or "")
+            loaded = await self._preparer.load(model.org, model.source_uri or "", partial(self._begin, model))
         except PlatformError as error:
             if error.code == "unavailable":
                 raise
@@ -71,6 +76,9 @@ class ModelReconciler:
             spec=loaded.spec.to_json(),
             description=model.description or loaded.spec.description,
         )
+
+    async def _begin(self, model: Model) -> None:
+        await self._attempts.begin(_name(model), partial(self._models.count_attempt, model))
 
     async def _give_up(self, model: Model, error: PlatformError) -> None:
         await self._models.give_up(model, {"code": error.code, "message": error.message}, epoch=self._epoch)

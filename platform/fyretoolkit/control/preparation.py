@@ -6,15 +6,17 @@ changes nothing, so a controller that dies in the middle is simply followed by o
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from fyretoolkit.control.threads import INSPECTIONS_AT_ONCE, MODELS, finish_in
+from fyretoolkit.control.turns import Turns
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
@@ -25,15 +27,30 @@ from fyretoolkit.egress.local import local_folder
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import Policy, check_url, policy_from
 from fyretoolkit.models.artifacts import Artifact, ArtifactStore
-from fyretoolkit.models.inspection import inspect
-from fyretoolkit.models.package import PackageFiles, open_package
+from fyretoolkit.models.inspection import Interrupt, inspect
+from fyretoolkit.models.package import open_package
 from fyretoolkit.models.spec import ModelSpec
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import DeploymentSettings, Settings
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
 
 _UNFINISHED_AGE_S = 3600.0
 """No preparation takes as long: what is older was left by a process that was killed."""
+_AT_ONCE, _AT_ONCE_OF_ONE = 4, 2
+"""Preparations, each with what it fetched on the disk; a slow source of an organization blocks no other one."""
+_INSPECTED_AT_ONCE_OF_ONE = 1
+_SLACK_S = 10.0
+
+OnTurn = Callable[[], Awaitable[None]]
+
+
+def bound_s(bounds: DeploymentSettings) -> float:
+    """How long a preparation may take from its turn on: before its inspection it may wait for all others'."""
+    return bounds.fetch_timeout_s + _AT_ONCE * bounds.inspect_timeout_s + _SLACK_S
+
+
+async def _nothing() -> None:
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +78,11 @@ class Preparer:
         self._models = models
         self._files = files
         self._artifacts = ArtifactStore(settings.artifacts_dir)
+        self._turns = Turns(_AT_ONCE, of_one=_AT_ONCE_OF_ONE)
+        self._inspections = Turns(INSPECTIONS_AT_ONCE, of_one=_INSPECTED_AT_ONCE_OF_ONE)
 
-    async def prepare(self, deployment: Deployment) -> Prepared:
-        """The model of a deployment, fetched, inspected and registered.
+    async def prepare(self, deployment: Deployment, on_turn: OnTurn = _nothing) -> Prepared:
+        """The model of a deployment, fetched, inspected and registered. `on_turn`: as in `load`.
 
         Raises:
             PlatformError: with the code that the deployment fails with.
@@ -71,17 +90,24 @@ class Preparer:
         if deployment.model_uri.startswith(("models://", "fyre://models/")):
             registered = await self._models.get(deployment.org, deployment.model)
             return _usable(registered, deployment.model)
-        return await self._register(deployment, await self.load(deployment.org, deployment.model_uri))
+        return await self._register(
+            deployment, await self.load(deployment.org, deployment.model_uri, on_turn)
+        )
 
-    async def load(self, org: str, uri: str) -> Loaded:
+    async def load(self, org: str, uri: str, on_turn: OnTurn = _nothing) -> Loaded:
         """What lies at the URI, fetched, inspected and stored.
+
+        Organizations take turns. `on_turn` is awaited when the turn has come; what it raises ends the preparation.
 
         Raises:
             PlatformError: with the code that the deployment or registration fails with.
         """
-        async with self._fetched(org, uri) as files:
-            spec = await asyncio.to_thread(inspect, files, self._settings.deployments.inspect_timeout_s)
-            return Loaded(spec, await asyncio.to_thread(self._artifacts.put, files))
+        async with self._turns.turn(org):
+            await on_turn()
+            with self._folder() as folder:
+                source = await self._source(org, uri, folder)
+                async with self._inspections.turn(org):
+                    return await self._inspect(source, folder)
 
     def remove_unfinished(self) -> None:
         """Free what killed processes left of half-fetched artifacts. Blocks on the disk."""
@@ -89,19 +115,26 @@ class Preparer:
             if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
                 shutil.rmtree(folder)
 
-    @asynccontextmanager
-    async def _fetched(self, org: str, uri: str) -> AsyncIterator[PackageFiles]:
-        policy = policy_from(self._settings)
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
         self._settings.artifacts_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._settings.artifacts_dir) as folder:
-            source = local_folder(check_url(uri, policy), policy)
-            if source is None:
-                source = await self._fetch(org, uri, policy, Path(folder))
-            workdir = Path(folder) / "unpacked"
-            workdir.mkdir()
-            yield await asyncio.to_thread(
-                open_package, source, workdir, self._settings.limits.max_artifact_bytes
-            )
+            yield Path(folder)
+
+    async def _source(self, org: str, uri: str, folder: Path) -> Path:
+        policy = policy_from(self._settings)
+        return local_folder(check_url(uri, policy), policy) or await self._fetch(org, uri, policy, folder)
+
+    async def _inspect(self, source: Path, folder: Path) -> Loaded:
+        """In a thread of its own, never two at once of an organization; cancelled, it ends before its folder goes."""
+        workdir = folder / "unpacked"
+        workdir.mkdir()
+        interrupt = Interrupt()
+        max_bytes = self._settings.limits.max_artifact_bytes
+        files = await finish_in(MODELS, None, partial(open_package, source, workdir, max_bytes))
+        timeout_s = self._settings.deployments.inspect_timeout_s
+        spec = await finish_in(MODELS, interrupt.set, partial(inspect, files, timeout_s, interrupt))
+        return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files)))
 
     async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Path:
         """The file at the URI, in a folder of its own, under its own name: messages about it repeat that."""

@@ -26,18 +26,22 @@ MODELS = ThreadPoolExecutor(INSPECTIONS_AT_ONCE, "models")
 
 
 async def run_in(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`call` in one of these threads."""
+    """`call` in one of these threads. Who is cancelled waits no longer: what has not begun never will."""
     return await asyncio.get_running_loop().run_in_executor(threads, partial(call, *args, **kwargs))
 
 
 async def finish_in(
-    threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    threads: ThreadPoolExecutor, interrupt: Callable[[], None] | None, call: Callable[[], T]
 ) -> T:
-    """The same; who is cancelled still waits for what has begun, and what has not is dropped."""
-    work = asyncio.get_running_loop().run_in_executor(threads, partial(call, *args, **kwargs))
+    """`call` in one of these threads. Who is cancelled interrupts what has begun, then waits until it ended."""
+    began = threads.submit(call)
+    work = asyncio.wrap_future(began)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        if not work.cancel():
-            raise
+        if not began.cancel():
+            if interrupt:
+                interrupt()
+            await asyncio.wait([work])
+            work.exception()  # looked at, so that asyncio does not report it as lost
         raise

@@ -75,6 +75,8 @@ class Credential:
 
     key: ApiKey
     plan: str
+    created_by: str = ""
+    """The organization that made the key's organization; empty if none did."""
 
 
 def key_digest(key: str) -> str:

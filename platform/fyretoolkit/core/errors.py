@@ -47,12 +47,18 @@ _REQUEST: dict[str, ErrorKind] = {
         403, "The link is not valid, or not any more.",
         "Take a new output_url or errors_url from GET /jobs/{id}, or send an API key.",
     ),
+    "host_not_allowed": _kind(
+        403, "Development mode answers at localhost alone.",
+        "Send the request to http://localhost, or run the platform with --mode production.",
+    ),
     "not_found": _kind(404, "Nothing answers at this path.", "Look the path up in /openapi.json."),
     "model_not_found": _kind(404, "No such model.", "List the models with GET /models."),
     "deployment_not_found": _kind(404, "No such deployment.", "List the deployments with GET /deployments."),
     "api_key_not_found": _kind(404, "No such API key.", "List the keys with GET /api_keys."),
     "organization_not_found": _kind(404, "No such organization.", "List them with GET /organizations."),
-    "job_not_found": _kind(404, "No such batch job.", "Check the id that POST /batch answered."),
+    "job_not_found": _kind(
+        404, "No such batch job.", "List the jobs with GET /jobs, or check the id that POST /batch answered."
+    ),
     "file_not_found": _kind(
         404, "No such file, or it has expired.", "List the files with GET /files, or upload it with POST /files."
     ),
@@ -72,6 +78,10 @@ _REQUEST: dict[str, ErrorKind] = {
     ),
     "model_conflict": _kind(
         409, "The model id is in use by other content.", "Choose another model_id for this content."
+    ),
+    "quota_exceeded": _kind(
+        409, "The organization may have no more of this.",
+        "Remove what is not needed, or ask the operator to raise the quota named in details.resource.",
     ),
     "api_key_not_active": _kind(
         409, "The API key was revoked or has expired.", "Create another one with POST /api_keys."
@@ -96,14 +106,19 @@ _REQUEST: dict[str, ErrorKind] = {
         409, "A completed or failed job cannot be canceled.", "Read its result with GET /jobs/{id}."
     ),
     "output_not_ready": _kind(
-        409, "The job has no output yet.", "Wait until GET /jobs/{id} shows an output_url.", is_retryable=True
+        409, "The job has no output yet.",
+        "Wait until GET /jobs/{id} shows an output_url, or until progress.processed grows.", is_retryable=True,
     ),
     "no_output": _kind(
         409, "The job ended without results.", "Read its status and error with GET /jobs/{id}."
     ),
-    "payload_too_large": _kind(413, "The body or the list of inputs is too large.", "Send it in several requests."),
+    "payload_too_large": _kind(
+        413, "The body or the list of inputs is too large.",
+        "Send it in several requests; many inputs go as one batch with POST /batch.",
+    ),
     "unsupported_media_type": _kind(
-        415, "The body must be JSON.", "Add the header: -H 'content-type: application/json'."
+        415, "The body is not of a type that this path takes, or it is compressed.",
+        "Send JSON with -H 'content-type: application/json', a file as a form or as its bytes; neither compressed.",
     ),
     "range_not_satisfiable": _kind(
         416, "The Range header asks for bytes that are not there.", "Ask for a range within Content-Range."
@@ -208,7 +223,7 @@ _BATCH: dict[str, ErrorKind] = {
 
 CATALOGUE: Mapping[str, ErrorKind] = MappingProxyType({**_REQUEST, **_DEPLOYMENT, **_BATCH})
 OF_REQUESTS = frozenset((*_REQUEST, "row_failed", "run_failed"))
-"""What a request may be answered with; every other code stands in the `error` of a deployment, a model, a job or a row."""
+"""What a request may be answered with; every other code stands in the `error` of a deployment, model, job or row."""
 
 
 class PlatformError(Exception):

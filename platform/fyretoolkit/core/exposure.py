@@ -42,6 +42,15 @@ def is_loopback(host: str) -> bool:
     return ip_address(host).is_loopback
 
 
+def is_own_name(host: str) -> bool:
+    """Whether a Host header, with or without a port, can only mean this machine: no DNS decides where it leads."""
+    name = re.sub(r":[0-9]*$", "", host.lower()).removesuffix(".")
+    try:
+        return is_loopback(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
 def parse_public_url(text: str) -> str:
     """Where callers reach the API, without a trailing slash.
 
@@ -86,8 +95,4 @@ def check_exposure(
 
 
 def _names_this_machine(url: str) -> bool:
-    host = re.sub(r":[0-9]+$", "", url.partition("://")[2]).strip("[]")
-    try:
-        return is_loopback(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return is_own_name(url.partition("://")[2])

@@ -44,6 +44,12 @@ def is_id(text: str, prefix: str) -> bool:
     return head == prefix and _ULID.fullmatch(ulid) is not None
 
 
+def id_pattern(prefix: str, *others: str) -> str:
+    """A regular expression, also of JSON Schema, for what `is_id` takes; `others` are fixed ids beside them."""
+    made = f"{prefix}_{_ULID.pattern[1:-1]}"
+    return f"^({'|'.join((made, *others))})$" if others else f"^{made}$"
+
+
 def is_slug(text: str) -> bool:
     """Whether `text` may be a model id: 1 to 64 of a-z, 0-9, `.`, `_`, `-`, a letter or digit at both ends."""
     return _SLUG.fullmatch(text) is not None

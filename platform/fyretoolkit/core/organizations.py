@@ -40,13 +40,15 @@ class Organization:
     created: int
     order: str
     """Sorts by creation: the id itself, but for organizations whose id is fixed."""
+    created_by: str = ""
+    """The organization whose key made it; empty if the operator of the machine did."""
     schema: int = 1
 
 
-def new_organization(name: str, plan: str, *, created: int) -> Organization:
+def new_organization(name: str, plan: str, *, created: int, created_by: str = "") -> Organization:
     """A record with an id of its own."""
     identifier = new_id(PREFIX)
-    return Organization(identifier, name, plan, created, order=identifier)
+    return Organization(identifier, name, plan, created, order=identifier, created_by=created_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ _REFUSED = (
     (405, "!{ method GET HEAD POST PUT PATCH DELETE OPTIONS TRACE }"),
     # `OPTIONS *` and `GET models`; then Serve's own pages, which tell everybody what runs here.
     (404, "!{ path_beg / }"),
-    (404, "{ path_beg /-/ }"),
+    (404, "{ path,url_dec -m beg /-/ }"),
 )
 
 # The caller's X-Request-Id if it is well-formed (as `api.requests.request_id` says, but 127 characters are all that

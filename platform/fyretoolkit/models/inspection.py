@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -36,8 +37,33 @@ _MAX_RESULT_BYTES = 8 << 20
 _SHOWN_STDERR = 300
 
 
-def inspect(files: PackageFiles, timeout_s: float) -> ModelSpec:
+class Interrupt:
+    """Ends an inspection from another thread: its child is killed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._is_set = False
+
+    def set(self) -> None:
+        """End it now, or as soon as it begins."""
+        with self._lock:
+            self._is_set = True
+            if self._child is not None:
+                _kill(self._child)
+
+    def watch(self, child: subprocess.Popen[bytes]) -> None:
+        """From now on `set` means this child."""
+        with self._lock:
+            self._child = child
+            if self._is_set:
+                _kill(child)
+
+
+def inspect(files: PackageFiles, timeout_s: float, interrupt: Interrupt | None = None) -> ModelSpec:
     """The spec of a package whose model loads and answers its own example. Blocks for at most about `timeout_s`.
+
+    Interrupted, it ends at once with an error that means nothing.
 
     Raises:
         PlatformError: `invalid_onnx`, `unsupported_operator`, `signature_mismatch`, `invalid_manifest`,
@@ -56,12 +82,17 @@ def inspect(files: PackageFiles, timeout_s: float) -> ModelSpec:
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryFile() as errors,
     ):
-        status = _run_child(request, folder, output, errors, timeout_s=timeout_s)
+        status = _run_child(request, folder, output, errors, timeout_s, interrupt or Interrupt())
         return _read_answer(status, output, errors, timeout_s)
 
 
 def _run_child(
-    request: Mapping[str, object], folder: str, output: IO[bytes], errors: IO[bytes], *, timeout_s: float
+    request: Mapping[str, object],
+    folder: str,
+    output: IO[bytes],
+    errors: IO[bytes],
+    timeout_s: float,
+    interrupt: Interrupt,
 ) -> int | None:
     """The child's exit status; None if it was killed at the deadline."""
     child = subprocess.Popen(
@@ -73,16 +104,22 @@ def _run_child(
         env=_child_environment(folder),
         start_new_session=True,
     )
+    interrupt.watch(child)
     try:
         child.communicate(json.dumps(request).encode(), timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+        _kill(child)
+        child.wait()
     return child.returncode
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """The child and what it may have started, unless it has ended."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _child_environment(folder: str) -> dict[str, str]:

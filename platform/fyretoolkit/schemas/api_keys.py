@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from fyretoolkit.core.api_keys import DEFAULT_SCOPES, ApiKey, KeyStatus, in_order
 from fyretoolkit.core.organizations import Scope
@@ -15,28 +15,9 @@ MAX_LIFETIME_S = 10 * 365 * 86_400
 DEFAULT_OVERLAP_S = 86_400
 MAX_OVERLAP_S = 7 * 86_400
 
-_ID = "key_01M82FQ0A1B2C3D4E5F6G7H8J9"
-_EXAMPLE: dict[str, Any] = {
-    "id": _ID,
-    "object": "api_key",
-    "name": "billing service",
-    "scopes": ["read", "predict"],
-    "organization": "org_01M82FQ0A1B2C3D4E5F6G7H8J8",
-    "masked": f"sk_live_{_ID}_****wxyz",
-    "status": "active",
-    "created": 1795379900,
-    "expires_at": None,
-    "revoked_at": None,
-    "replaced_by": None,
-}
-
 
 class ApiKeyCreate(RequestModel):
     """The body of `POST /api_keys`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "billing service", "scopes": ["read", "predict"]}]}
-    )
 
     name: Name
     scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
@@ -50,8 +31,6 @@ class ApiKeyCreate(RequestModel):
 class ApiKeyRotate(RequestModel):
     """The body of `POST /api_keys/{id}/rotate`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_s": 3600}]})
-
     overlap_s: Annotated[
         int, Field(ge=0, le=MAX_OVERLAP_S, description="How long the old key goes on working.")
     ] = DEFAULT_OVERLAP_S
@@ -60,19 +39,28 @@ class ApiKeyRotate(RequestModel):
 class ApiKeyResource(Resource):
     """An API key, masked. `revoked` with `revoked_at` null: it has expired."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
-
     id: str
+    """The key's id."""
     object: Literal["api_key"] = "api_key"
+    """Always `api_key`."""
     name: str
+    """For people: shown in lists."""
     scopes: list[Scope]
+    """What the key may do."""
     organization: str
+    """Whose key it is."""
     masked: str
+    """The key as it may be shown: all but its secret."""
     status: KeyStatus
+    """`revoked`: it does not work any more."""
     created: int
+    """When it was created, in Unix seconds."""
     expires_at: int | None
+    """When it stops working, in Unix seconds; null: it does not expire."""
     revoked_at: int | None
+    """When it was revoked, in Unix seconds; else null."""
     replaced_by: str | None
+    """The id of the key that rotation made of it; else null."""
 
     @classmethod
     def from_record(cls, key: ApiKey, *, now: float) -> ApiKeyResource:
@@ -83,13 +71,8 @@ class ApiKeyResource(Resource):
 class CreatedApiKey(ApiKeyResource):
     """A new API key with the key itself: nothing shows it again."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{**_EXAMPLE, "key": f"sk_live_{_ID}_an-example-this-key-was-never-issued-00wxyz"}]
-        }
-    )
-
     key: Annotated[str, Field(repr=False)]
+    """The key itself, in this answer alone."""
 
     @classmethod
     def from_key(cls, text: str, key: ApiKey) -> CreatedApiKey:

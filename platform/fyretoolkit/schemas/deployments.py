@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
-from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri
-from fyretoolkit.schemas.wire import RequestModel, Resource
+from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri, left_out
+from fyretoolkit.schemas.wire import RequestModel, Resource, sometimes
 
 MAX_REPLICAS = 1000
 Replicas = Annotated[int, Field(ge=1, le=MAX_REPLICAS)]
@@ -21,13 +29,28 @@ class AutoscalingRequest(RequestModel):
     """Bounds of the number of replicas."""
 
     min_replicas: Replicas
+    """The fewest replicas."""
     max_replicas: Replicas
+    """The most replicas, not below `min_replicas`."""
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> AutoscalingRequest:
         if self.min_replicas > self.max_replicas:
             raise ValueError("min_replicas must not exceed max_replicas")
         return self
+
+
+def _within_bounds(replicas: int, info: ValidationInfo) -> int:
+    bounds: AutoscalingRequest | None = info.data.get("autoscaling")
+    if bounds is not None and not bounds.min_replicas <= replicas <= bounds.max_replicas:
+        raise ValueError(
+            "with autoscaling this is where to start, so it must be within min_replicas and max_replicas"
+        )
+    return replicas
+
+
+ReplicasWithinBounds = Annotated[Replicas, AfterValidator(_within_bounds)]
+"""Declared after `autoscaling`, which it is compared with."""
 
 
 class DeploymentCreate(RequestModel):
@@ -38,13 +61,17 @@ class DeploymentCreate(RequestModel):
         Field(description="`models://<id>` of a registered model, or where an ONNX file or package lies."),
     ]
     region: Annotated[str, Field(min_length=1, max_length=64)]
-    replicas: Replicas = 1
+    """Where it runs: one of the configured regions."""
+    autoscaling: AutoscalingRequest | None = None
+    """Bounds between which the load sets the number of replicas; null keeps `replicas`."""
+    replicas: Annotated[
+        ReplicasWithinBounds, Field(description="Their number; with autoscaling, where it starts.")
+    ] = 1
     model_id: Annotated[
         ModelId | None,
         Field(description="The id of the model to register; else its manifest's or file name's."),
     ] = None
     traffic: Traffic = 100
-    autoscaling: AutoscalingRequest | None = None
     num_gpus: Annotated[
         float, Field(ge=0, le=64, description="For each replica: a share of one GPU, or whole GPUs.")
     ] = 0.0
@@ -57,6 +84,7 @@ class DeploymentCreate(RequestModel):
         ),
     ] = None
     idempotency_key: IdempotencyKey | None = None
+    """Instead of the header `Idempotency-Key`: the same key gives the same answer for 24 h."""
 
     @field_validator("num_gpus")
     @classmethod
@@ -66,32 +94,19 @@ class DeploymentCreate(RequestModel):
         return value
 
 
-def _left_out() -> Any:
-    """The default of a field that may be left out but not null; whoever reads it asks `model_fields_set` first."""
-    return None
-
-
 class DeploymentChange(RequestModel):
-    """The body of `PATCH /deployments/{id}`: what is left out stays as it is."""
+    """The body of `PATCH /deployments/{id}`: what is left out stays as it is; null is refused but for autoscaling."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "minProperties": 1,
-            "examples": [
-                {"replicas": 3},
-                {"autoscaling": {"min_replicas": 1, "max_replicas": 4}},
-                {"traffic": 10},
-            ],
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    replicas: Replicas = Field(
-        default_factory=_left_out, description="Their number while autoscaling is off."
-    )
     autoscaling: Annotated[
         AutoscalingRequest | None, Field(description="null switches it off: `replicas` are then kept.")
     ] = None
-    traffic: Traffic = Field(default_factory=_left_out)
+    replicas: ReplicasWithinBounds = Field(
+        default_factory=left_out,
+        description="Their number while autoscaling is off; with new bounds of it, where it starts.",
+    )
+    traffic: Traffic = Field(default_factory=left_out)
 
     @model_validator(mode="after")
     def _changes_something(self) -> DeploymentChange:
@@ -104,59 +119,96 @@ class ReplicaCounts(Resource):
     """How many replicas are wanted and how many run."""
 
     desired: int
+    """How many are wanted."""
     ready: int
+    """How many take traffic."""
 
 
 class AutoscalingBounds(Resource):
     """Bounds of the number of replicas."""
 
     min_replicas: int
+    """The fewest replicas."""
     max_replicas: int
+    """The most replicas."""
 
 
 class Batching(Resource):
     """How many rows one inference takes at most."""
 
     max_batch_size: int
+    """Rows of one inference at most."""
 
 
 class Event(Resource):
     """Something that happened to the deployment."""
 
     at: int
+    """When, in Unix seconds."""
     stage: str
+    """The stage, status or change that it was."""
     message: str
+    """What happened, in a sentence."""
+
+
+def _is_missing(details: object) -> bool:
+    return details is None
 
 
 class FailureBody(Resource):
     """Why it failed."""
 
+    model_config = ConfigDict(json_schema_extra=sometimes("details"))
+
     code: str
+    """A stable error code."""
     message: str
-    details: dict[str, JsonValue] | None = None
+    """What went wrong and what to do next."""
+    details: Annotated[
+        dict[str, JsonValue] | None,
+        Field(exclude_if=_is_missing, description="Left out when there is no more to say."),
+    ] = None
 
 
 class DeploymentResource(Resource):
     """A deployment; it takes traffic once `status` is `ready`."""
 
     id: str
+    """The deployment's id."""
     object: Literal["deployment"] = "deployment"
+    """Always `deployment`."""
     status: DeploymentStatus
+    """`ready` once it takes traffic."""
     stage: Stage
+    """How far a provisioning deployment is."""
     model: str
+    """The id of the model."""
     model_uri: str
+    """Where the model came from, as it was asked for."""
     region: str
+    """Where it runs."""
     replicas: ReplicaCounts
+    """How many are wanted and how many run."""
     traffic: int
+    """Weight among the model's deployments, 0 to 100."""
     autoscaling: AutoscalingBounds | None
+    """Bounds of the number of replicas; null: it is fixed."""
     batching: Batching | None
+    """How requests are joined; null until the model is inspected."""
     num_gpus: float
+    """GPUs for each replica; below 1 a share of one."""
     max_wait_s: int | None
+    """Seconds to wait for a node with room; null: as long as it may load."""
     events: list[Event]
+    """What happened to it, oldest first."""
     created: int
+    """When it was created, in Unix seconds."""
     updated: int
+    """When it last changed, in Unix seconds."""
     endpoint: str
+    """The path to predict at."""
     error: FailureBody | None
+    """Why it failed; else null."""
 
     @classmethod
     def from_record(
@@ -193,5 +245,8 @@ class DeletedDeployment(Resource):
     """The answer to a deletion, and to its repetition."""
 
     id: str
+    """The deployment's id."""
     object: Literal["deployment"] = "deployment"
+    """Always `deployment`."""
     deleted: Literal[True] = True
+    """Always true."""

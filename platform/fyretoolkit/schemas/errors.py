@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.schemas.wire import Resource
+from fyretoolkit.schemas.wire import Resource, sometimes
 
 _SHOWN_FIELDS = 50
 _NAMED_FIELDS = 3
@@ -61,23 +61,32 @@ class FieldError(Resource):
 class ErrorBody(Resource):
     """What went wrong; `request_id` equals the X-Request-Id header."""
 
+    model_config = ConfigDict(json_schema_extra=sometimes("details"))
+
     code: str
+    """Stable; one of the table of error codes."""
     message: str
+    """What is wrong with this request, and what to do next."""
     request_id: str
+    """For the operator: it is in the log."""
     details: dict[str, JsonValue] | None = None
+    """More for programs, by code; left out without any."""
 
 
 class ErrorEnvelope(Resource):
     """The body of every answer that is not 2xx."""
 
     error: ErrorBody
+    """What went wrong."""
 
 
 class ItemErrorBody(Resource):
     """Why one item of a prediction has no result (`on_error: continue`)."""
 
     code: str
+    """A stable error code."""
     message: str
+    """What is wrong with the item, by its path."""
 
 
 def render_error(error: PlatformError, request_id: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -15,6 +15,11 @@ def _check_slug(value: str) -> str:
             "use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
         )
     return value
+
+
+def left_out() -> Any:
+    """The default of a field that may be left out but not null; whoever reads it asks `model_fields_set` first."""
+    return None
 
 
 IdempotencyKey = Annotated[

@@ -30,12 +30,19 @@ class FileResource(Resource):
     """An uploaded file: `fyre://files/<id>` names it as `input_url` and `model_uri` until it expires."""
 
     id: str
+    """The file's id."""
     object: Literal["file"] = "file"
+    """Always `file`."""
     size_bytes: int
+    """Its size in bytes."""
     sha256: str
+    """Digest of its bytes in hexadecimal."""
     filename: str
+    """As it was named, made safe."""
     created: int
+    """When it was uploaded, in Unix seconds."""
     expires_at: int
+    """When it is deleted, in Unix seconds."""
 
     @classmethod
     def from_record(cls, file: StoredFile) -> FileResource:
@@ -54,5 +61,8 @@ class DeletedFile(Resource):
     """A file that is gone."""
 
     id: str
+    """The file's id."""
     object: Literal["file"] = "file"
+    """Always `file`."""
     deleted: Literal[True] = True
+    """Always true."""

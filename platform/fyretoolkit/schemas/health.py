@@ -11,10 +11,13 @@ class Health(Resource):
     """This process answers."""
 
     status: Literal["ok"] = "ok"
+    """Always `ok`."""
 
 
 class Readiness(Resource):
     """Every part that a request needs answers; each is named with `ok`."""
 
     status: Literal["ready"] = "ready"
+    """Always `ready`."""
     checks: dict[str, str]
+    """`ok` for each part by name."""

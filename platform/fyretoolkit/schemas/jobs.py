@@ -24,10 +24,14 @@ class BatchCreate(RequestModel):
     input_url: Annotated[Url, Field(description="CSV with a header, or JSONL.")]
     webhook: Annotated[Url | None, Field(description="Called when the job ends.")] = None
     idempotency_key: IdempotencyKey | None = None
+    """Instead of the header `Idempotency-Key`: the same key gives the same answer for 24 h."""
     output_format: Literal["jsonl", "csv"] = "jsonl"
+    """Of the results; errors are JSONL."""
     max_error_rate: Annotated[float, Field(ge=0, le=1, description="The share of rows that may fail.")] = 1.0
     timeout_s: Annotated[int | None, Field(gt=0, le=30 * 86_400)] = None
+    """Seconds after which the job fails; null: no bound."""
     metadata: Metadata | None = None
+    """The caller's own object, shown with the job."""
 
 
 class DownloadQuery(RequestModel):
@@ -40,33 +44,56 @@ class Progress(Resource):
     """Records done so far; `total` is null until they are counted."""
 
     processed: int
+    """Records done: `succeeded` and `failed`."""
     total: int | None
+    """Records of the input; null until they are counted."""
     succeeded: int
+    """Records with a result."""
     failed: int
+    """Records with an error."""
 
 
 class JobResource(Resource):
     """A batch job. The URLs are there once the job ended; `partial`: they hold only what was done by then."""
 
     id: str
+    """The job's id."""
     object: Literal["batch_job"] = "batch_job"
+    """Always `batch_job`."""
     status: JobStatus
+    """`completed`, `failed` and `canceled` are final."""
     model: str
+    """The id of the model."""
     created: int
+    """When it was created, in Unix seconds."""
     started: int | None
+    """When its first run began, in Unix seconds; null before."""
     finished: int | None
+    """When it ended, in Unix seconds; null before."""
     input_url: str
+    """Where the input lies."""
     output_format: Literal["jsonl", "csv"]
+    """Of the results; errors are JSONL."""
     progress: Progress
+    """How many records are done."""
     queue_position: int | None
+    """How many queued jobs begin before it; null once it began."""
     expires_at: int | None
+    """When job and results are deleted, in Unix seconds; null until it ended."""
     retry_of: str | None
+    """The job whose failed records these are; else null."""
     output_url: str | None
+    """Where the results can be downloaded, without a key until the link expires; null before the end."""
     errors_url: str | None
+    """The same for the errors."""
     error: FailureBody | None
+    """Why it failed; else null."""
     partial: bool
+    """Whether results are missing because it did not complete."""
     webhook: str | None
+    """What is called when it ends; else null."""
     metadata: dict[str, JsonValue] | None
+    """The caller's own object; else null."""
 
     @classmethod
     def from_record(

@@ -29,7 +29,7 @@ def _check_depth(metadata: dict[str, Any]) -> dict[str, Any]:
 def _check_size(metadata: dict[str, Any]) -> dict[str, Any]:
     size = len(orjson.dumps(metadata))
     if size > MAX_BYTES:
-        raise ValueError(f"at most {MAX_BYTES} bytes as JSON, and these are {size}")
+        raise ValueError(f"send at most {MAX_BYTES} bytes as JSON, and these are {size}")
     return metadata
 
 

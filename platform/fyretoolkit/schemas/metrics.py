@@ -24,6 +24,7 @@ class RequestCounts(Resource):
     """Predictions that were routed to the deployment, by how they ended."""
 
     total: int
+    """All of them."""
     succeeded: Annotated[int, Field(description="Answered with 200, those with failed items included.")]
     failed: Annotated[
         int, Field(description="Answered with an error: input that does not fit, a deadline, …")
@@ -37,11 +38,17 @@ class Distribution(Resource):
     """Milliseconds; null without a prediction that succeeded. Percentiles are within 1%, mean and max exact."""
 
     mean: float | None
+    """In ms."""
     p50: float | None
+    """The median, in ms."""
     p90: float | None
+    """In ms."""
     p95: float | None
+    """In ms."""
     p99: float | None
+    """In ms."""
     max: float | None
+    """The longest, in ms."""
 
     @classmethod
     def of(cls, histogram: Histogram) -> Distribution:
@@ -56,6 +63,7 @@ class Latency(Resource):
     """Of the predictions that succeeded, as their `usage` said it."""
 
     total: Distribution
+    """The whole request."""
     queue: Annotated[Distribution, Field(description="Waiting, and the way to the replica and back.")]
     compute: Annotated[Distribution, Field(description="The inference.")]
 
@@ -72,6 +80,7 @@ class Throughput(Resource):
 
     inputs: Annotated[int, Field(description="Items, those that failed by themselves included.")]
     inputs_per_second: float
+    """`inputs` by the seconds from `start` to `end`."""
     mean_batch_size: Annotated[
         float | None,
         Field(description="Mean over predictions of the rows in their inference; null without one."),
@@ -82,19 +91,27 @@ class SeriesPoint(Resource):
     """One bucket of time."""
 
     start: int
+    """When the bucket began, in Unix seconds."""
     requests: int
+    """Predictions that ended in it."""
     failed: int
+    """Those answered with an error."""
     p50: Annotated[float | None, Field(description="Of the total latency, in ms.")]
     p99: float | None
+    """The same, of 99 in 100."""
 
 
 class Figures(Resource):
     """Everything that is counted."""
 
     requests: RequestCounts
+    """Predictions by how they ended."""
     latency: Latency
+    """How long they took."""
     errors: Errors
+    """What went wrong."""
     throughput: Throughput
+    """What was done."""
     series: Annotated[
         list[SeriesPoint], Field(description="Every bucket, newest last; the newest still fills.")
     ]
@@ -104,11 +121,17 @@ class MetricsResource(Resource):
     """What a deployment did in the period from `start` to `end` (Unix seconds), by the buckets that begin within it."""
 
     deployment_id: str
+    """The deployment's id."""
     object: Literal["metrics"] = "metrics"
+    """Always `metrics`."""
     period: Period
+    """How far back this looks."""
     start: int
+    """Unix seconds; `end` less the period."""
     end: int
+    """Now, in Unix seconds."""
     metrics: Figures
+    """The figures."""
 
     @classmethod
     def of(

@@ -33,20 +33,18 @@ class ModelCreate(RequestModel):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [_WITH_SOURCE, _IN_TRAINING],
-            "examples": [
-                {"id": "digits-v2", "model_uri": "https://models.example.com/digits.onnx"},
-                {"id": "digits-v3", "status": "training", "description": "Digits, trained on more data."},
-            ],
         }
     )
 
     id: Annotated[ModelId | None, Field(description="Else the file name of model_uri gives it.")] = None
     model_uri: Annotated[SourceUri | None, Field(description="Where an ONNX file or package lies.")] = None
     status: Literal["training"] | None = None
+    """`training`: the content is published later."""
     description: Annotated[
         str | None, Field(max_length=2000, description="Else the package's manifest gives it.")
     ] = None
     idempotency_key: IdempotencyKey | None = None
+    """Instead of the header `Idempotency-Key`: the same key gives the same answer for 24 h."""
 
     @model_validator(mode="after")
     def _has_content_or_waits_for_it(self) -> ModelCreate:
@@ -57,10 +55,6 @@ class ModelCreate(RequestModel):
 
 class ModelPublish(RequestModel):
     """The body of `POST /models/{id}/publish`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model_uri": "https://models.example.com/digits.onnx"}]}
-    )
 
     model_uri: Annotated[SourceUri, Field(description="Where an ONNX file or package lies.")]
 
@@ -75,31 +69,47 @@ class TensorSignature(Resource):
     """One input or output of the graph; the first length is the batch, null is a length left open."""
 
     name: str
+    """Its name in the graph."""
     dtype: str
+    """The type of its elements."""
     shape: list[int | None]
+    """Its lengths, the batch first; null is left open."""
 
 
 class SignatureResource(Resource):
     """What the model takes and gives."""
 
     inputs: list[TensorSignature]
+    """What it takes."""
     outputs: list[TensorSignature]
+    """What it gives."""
 
 
 class ModelResource(Resource):
     """A model. `deployments` are the ids of those that serve it or are on the way."""
 
     id: str
+    """The model's id."""
     object: Literal["model"] = "model"
+    """Always `model`."""
     status: ModelStatus
+    """Only a `ready` model can be deployed."""
     created: int
+    """When it was registered, in Unix seconds."""
     description: str
+    """For people."""
     signature: SignatureResource | None
+    """What it takes and gives; null until it is inspected."""
     example: JsonValue = None
+    """An input that it takes, of the package's manifest; null without one."""
     sha256: str | None
+    """Digest of the package in hexadecimal; null until it is fetched."""
     size_bytes: int
+    """Size of the package in bytes; 0 until it is fetched."""
     source_uri: str | None
+    """Where its content came from; null before it is published."""
     deployments: list[str]
+    """Ids of those that serve it or are on the way."""
     error: Annotated[
         FailureBody | None,
         Field(description="Why the content of source_uri did not become the model. Publish another."),

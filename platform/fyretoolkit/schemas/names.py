@@ -1,4 +1,4 @@
-"""Names that callers give to things: shown in lists and terminals, so without control characters."""
+"""Names that callers give to things: shown in lists and terminals, so without control characters, and not blank."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x1f\x7f-\x9f\s][^\x00-\x1f\x7f-\x9f]*$"
+"""One character at least that is no blank."""
 
 
 def _is_printable(name: str) -> str:
     if not re.fullmatch(_PRINTABLE, name):
-        raise ValueError("write it in one line, without control characters")
+        raise ValueError("write it in one line, without control characters, and not of blanks alone")
     return name
 
 

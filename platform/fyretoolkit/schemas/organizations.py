@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from fyretoolkit.core.organizations import Organization
 from fyretoolkit.schemas.api_keys import CreatedApiKey
+from fyretoolkit.schemas.fields import left_out
 from fyretoolkit.schemas.names import Name
 from fyretoolkit.schemas.wire import RequestModel, Resource
 
@@ -15,36 +16,25 @@ Plan = Annotated[
     str, Field(min_length=1, max_length=64, description="One of the plans of configs/plans.yaml.")
 ]
 
-_EXAMPLE: dict[str, Any] = {
-    "id": "org_01M82FQ0A1B2C3D4E5F6G7H8J8",
-    "object": "organization",
-    "name": "Acme",
-    "plan": "pro",
-    "created": 1795379900,
-    "api_key": None,
-}
-
 
 class OrganizationCreate(RequestModel):
     """The body of `POST /organizations`."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Acme", "plan": "pro"}]})
 
     name: Name
     plan: Plan = "free"
 
 
 class OrganizationChange(RequestModel):
-    """The body of `PATCH /organizations/{id}`: what is left out stays as it is."""
+    """The body of `PATCH /organizations/{id}`: what is left out stays as it is; null is refused."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"plan": "pro"}], "minProperties": 1})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: Name | None = None
-    plan: Plan | None = None
+    name: Name = Field(default_factory=left_out)
+    plan: Plan = Field(default_factory=left_out)
 
     @model_validator(mode="after")
     def _has_a_change(self) -> OrganizationChange:
-        if self.name is None and self.plan is None:
+        if not self.model_fields_set:
             raise ValueError("send name or plan, or both")
         return self
 
@@ -52,14 +42,18 @@ class OrganizationChange(RequestModel):
 class OrganizationResource(Resource):
     """An organization. `api_key` is its first key, in the answer that creates both and nowhere else."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
-
     id: str
+    """The organization's id."""
     object: Literal["organization"] = "organization"
+    """Always `organization`."""
     name: str
+    """For people: shown in lists."""
     plan: str
+    """The plan that its keys are limited by."""
     created: int
+    """When it was created, in Unix seconds."""
     api_key: CreatedApiKey | None = None
+    """Its first key, in the answer that creates it; else null."""
 
     @classmethod
     def from_record(

@@ -42,5 +42,8 @@ class Page(Resource, Generic[T]):
     """Newest first. `has_more`: there are older ones."""
 
     object: Literal["list"] = "list"
+    """Always `list`."""
     data: list[T]
+    """The objects, newest first."""
     has_more: bool
+    """Whether there are older ones."""

@@ -26,6 +26,7 @@ from fyretoolkit.serving.replica import ReplicaAnswer, ReplicaCall
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
 
+SEND_FEWER = "Send the inputs in several requests, or as a batch with POST /batch."
 _SHOWN_ERRORS = 100
 _LOGGED_METADATA = ("correlation_id", "user_id")
 _MAX_LOGGED_CHARS = 200
@@ -87,7 +88,7 @@ def parse_prediction(body: bytes, limits: LimitSettings, regions: Collection[str
         raise PlatformError(
             "payload_too_large",
             f"inputs holds {len(request.inputs)} items; at most {limits.max_inputs} fit in one request. "
-            "Send them in several requests, or as a batch with POST /batch.",
+            + SEND_FEWER,
         )
     timeout_ms, region = request.options.timeout_ms, request.options.region
     if timeout_ms is not None and timeout_ms > limits.max_timeout_ms:

@@ -5,11 +5,13 @@ Claim and object are one script, so there is no moment in which a crash leaves a
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.quotas import Resource, quota_exceeded
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument
 
@@ -38,6 +40,14 @@ class Creation:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How much of `resource` the organization may have; None: any number."""
+
+    resource: Resource
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Idempotency:
     """A caller's idempotency key, what it was sent with, and the answer to give again."""
 
@@ -59,16 +69,18 @@ async def create(
     change: tuple[str, str, str],
     open_set: str | None = None,
     idempotency: Idempotency | None = None,
+    quota: Quota | None = None,
     **more: object,
 ) -> Creation:
     """Write a record unless one is there.
 
-    `lists` maps the keys of sorted sets to the member to add (the same one for all); `change` is (kind, org, id);
-    `more` may hold `counter` (a key to increment), `ttl_s` (how long the record lives, for ever without) and
-    `requires_ready` (keys of records, the first of which that exists must have the status `ready`).
+    `lists` maps the keys of sorted sets to the member to add; with a `quota`, the first of them counts against it,
+    or `size` does if there is one. `change` is (kind, org, id); `more` may hold `counter` (a key to increment), `ttl_s`
+    (how long the record lives, for ever without), `requires_ready` (keys of records, the first of which that exists
+    must have the status `ready`) and `size` (what to count, see the script).
 
     Raises:
-        PlatformError: `idempotency_key_reused`, when the key was used with another body.
+        PlatformError: `idempotency_key_reused`, when the key was used with another body; `quota_exceeded`.
     """
     kind, org, identifier = change
     claim = idempotency and keys.idempotency(org, idempotency.operation, idempotency.key)
@@ -78,9 +90,10 @@ async def create(
         [
             script_argument(
                 {
+                    "call": secrets.token_hex(8),
                     "fields": dict(fields),
                     "member": f"{org} {identifier}",
-                    "list_member": next(iter(lists.values())),
+                    "list_members": list(lists.values()),
                     "channel": keys.CHANGES_CHANNEL,
                     "message": change_message(kind, org, identifier),
                     "idempotency": idempotency
@@ -89,6 +102,9 @@ async def create(
                         "answer": idempotency.answer,
                         "ttl_s": IDEMPOTENCY_TTL_S,
                     },
+                    "quota": {"list": next(iter(lists)), "limit": quota.limit}
+                    if quota and quota.limit and "size" not in more
+                    else None,
                     **more,
                 }
             )
@@ -96,4 +112,6 @@ async def create(
     )
     if answer[0] == "reused":
         raise PlatformError("idempotency_key_reused")
+    if answer[0] == "full" and quota and quota.limit:
+        raise quota_exceeded(quota.resource, quota.limit)
     return Creation(CreationOutcome(answer[0]), answer[1] if len(answer) > 1 else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +12,11 @@ from typing import cast
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DEPLOYMENT, LIVE_DEPLOYMENT, DeploymentStatus, Stage, predecessors
 from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.core.quotas import Resource
 from fyretoolkit.store import keys
+from fyretoolkit.store.attempts import count_attempt
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
-from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.creation import Creation, Idempotency, Quota, create
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
@@ -47,27 +50,41 @@ class DeploymentStore:
         self._store = store
         self._deleted_ttl_s = deleted_ttl_s
 
-    async def create(self, deployment: Deployment, *, idempotency: Idempotency | None = None) -> Creation:
+    async def create(
+        self, deployment: Deployment, *, idempotency: Idempotency | None = None, limit: int | None = None
+    ) -> Creation:
         """Write a provisioning deployment, its list entries and its idempotency answer in one step.
 
         Refused if its model is known and not ready by then: no archived model gets a deployment.
+
+        Raises:
+            PlatformError: `quota_exceeded`, the organization has `limit` deployments that are not deleted.
         """
+        group = deployment.model if deployment.status in LIVE_DEPLOYMENT else "~"
         return await create(
             self._store,
             record_key=keys.deployment(deployment.org, deployment.id),
             fields=to_hash(deployment),
             open_set=keys.DEPLOYMENTS,
-            lists={keys.deployments(deployment.org): deployment.id},
+            lists={
+                keys.deployments(deployment.org): deployment.id,
+                keys.deployments_by_model(deployment.org): f"{group} {deployment.id}",
+            },
             change=("deployment", deployment.org, deployment.id),
             counter=keys.ROUTES_VERSION,
             requires_ready=_records_of_model(deployment) if deployment.is_model_id_chosen else (),
             idempotency=idempotency,
+            quota=Quota(Resource.DEPLOYMENTS, limit),
         )
 
     async def get(self, org: str, deployment_id: str) -> Deployment | None:
         """The deployment, or None if this organization has none of this id."""
         stored = await self._store.read_hash(keys.deployment(org, deployment_id))
         return from_hash(Deployment, stored) if stored else None
+
+    async def count_attempt(self, deployment: Deployment) -> int:
+        """Count one controller more that prepares it; how many there were."""
+        return await count_attempt(self._store, deployment.org, deployment.id)
 
     async def live(self) -> list[Deployment]:
         """Every deployment that is not deleted, of all organizations."""
@@ -145,9 +162,19 @@ class DeploymentStore:
         )
 
     async def change(self, deployment: Deployment, values: Mapping[str, object], *, message: str) -> bool:
-        """Write what its caller wants otherwise (None removes a field); False if it is not live by now."""
-        event = _event("changed", message)
-        return await self._change(deployment, LIVE_DEPLOYMENT, values, event=event, is_revised=True)
+        """Write what its caller wants otherwise (None removes a field).
+
+        False if it is not live by now, or was changed since `deployment` was read.
+        """
+        return await self._change(
+            deployment,
+            LIVE_DEPLOYMENT,
+            values,
+            event=_event("changed", message),
+            revision=str(deployment.revision),
+            is_revised=True,
+            call=secrets.token_hex(8),
+        )
 
     async def transition(
         self,
@@ -190,11 +217,13 @@ class DeploymentStore:
                 keys.deployment_events(org, name),
                 keys.ROUTES_VERSION,
                 keys.assignment(name),
+                keys.deployments_by_model(org),
             ],
             [
                 script_argument(
                     {
                         "from": legal,
+                        "live": LIVE_DEPLOYMENT,
                         "fields": encode_fields(Deployment, {"updated": int(time.time()), **values}),
                         "clear": [field for field, value in values.items() if value is None],
                         "member": f"{org} {name}",

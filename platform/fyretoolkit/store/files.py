@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fyretoolkit.core.files import StoredFile
+from fyretoolkit.core.quotas import Resource
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, translated
-from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.creation import Creation, Idempotency, Quota, create
 from fyretoolkit.store.records import from_hash, to_hash
 
 _AT_ONCE = 1000
@@ -23,8 +24,14 @@ class FileStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def create(self, file: StoredFile, *, idempotency: Idempotency | None = None) -> Creation:
-        """Write the record of a file whose content is on the disk, with its idempotency answer, in one step."""
+    async def create(
+        self, file: StoredFile, *, idempotency: Idempotency | None = None, max_bytes: int | None = None
+    ) -> Creation:
+        """Write the record of a file whose content is on the disk, with its idempotency answer, in one step.
+
+        Raises:
+            PlatformError: `quota_exceeded`, the organization's files would have more than `max_bytes` together.
+        """
         return await create(
             self._store,
             record_key=keys.file(file.org, file.id),
@@ -34,6 +41,15 @@ class FileStore:
             change=("file", file.org, file.id),
             ttl_s=file.expires_at - file.created,
             idempotency=idempotency,
+            quota=Quota(Resource.FILE_BYTES, max_bytes),
+            size={
+                "sizes": keys.file_sizes(file.org),
+                "files": keys.files(file.org),
+                "prefix": keys.file(file.org, ""),
+                "id": file.id,
+                "bytes": str(file.size_bytes),
+                **({"limit": max_bytes} if max_bytes else {}),
+            },
         )
 
     async def get(self, org: str, file_id: str) -> StoredFile | None:
@@ -59,7 +75,10 @@ class FileStore:
         return found
 
     async def delete(self, org: str, file_id: str) -> bool:
-        """Forget the record; False if there is none. The content is the caller's to remove, then `forget_content`."""
+        """Forget the record; False if there is none, or none any more: an earlier attempt whose reply was lost took it.
+
+        The content is the caller's to remove, then `forget_content`.
+        """
         arguments = [file_id, keys.CHANGES_CHANNEL, change_message("file", org, file_id)]
         return bool(
             await self._store.run("delete_file", [keys.file(org, file_id), keys.files(org)], arguments)
@@ -84,8 +103,8 @@ class FileStore:
 
     async def forget_content(self, org: str, file_id: str) -> None:
         """The content of a file without a record is off the disk."""
-        async with translated():
-            pipeline = self._store.redis.pipeline(transaction=True)
-            pipeline.srem(keys.FILES, f"{org} {file_id}")
-            pipeline.zrem(keys.files(org), file_id)
-            await pipeline.execute()
+        await self._store.run(
+            "forget_content",
+            [keys.FILES, keys.files(org), keys.file_sizes(org)],
+            [f"{org} {file_id}", file_id],
+        )

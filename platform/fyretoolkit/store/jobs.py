@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -127,27 +128,29 @@ class JobStore:
         return bool(await self._store.run("write_run", [keys.job(org, job_id)], arguments))
 
     async def committed(self, org: str, job_id: str) -> dict[int, ShardCounts]:
-        """Every committed shard."""
+        """Every committed shard. They are read in a thread: there may be many."""
         async with translated():
             stored = await cast(
                 Awaitable[dict[str, str]], self._store.redis.hgetall(keys.job_shards(org, job_id))
             )
-        return {int(shard): ShardCounts(**json.loads(text)) for shard, text in stored.items()}
+        return dict(zip(map(int, stored), await _parsed(list(stored.values())), strict=True))
 
-    async def committed_prefix(self, org: str, job_id: str) -> list[ShardCounts]:
-        """The committed shards from the first on, up to one that is not."""
-        found: list[ShardCounts] = []
+    async def committed_prefix(self, org: str, job_id: str, start: int = 0) -> list[ShardCounts]:
+        """The committed shards from `start` on, up to one that is not; read as those of `committed` are."""
+        found: list[str] = []
         while True:
-            shards = [str(shard) for shard in range(len(found), len(found) + _PREFIX_STEP)]
+            first = start + len(found)
             async with translated():
                 texts = await cast(
                     Awaitable[list[str | None]],
-                    self._store.redis.hmget(keys.job_shards(org, job_id), shards),
+                    self._store.redis.hmget(
+                        keys.job_shards(org, job_id), [str(first + at) for at in range(_PREFIX_STEP)]
+                    ),
                 )
-            known = [ShardCounts(**json.loads(text)) for text in takewhile(bool, texts) if text]
+            known = [text for text in takewhile(bool, texts) if text]
             found += known
             if len(known) < _PREFIX_STEP:
-                return found
+                return await _parsed(found)
 
     async def is_committed(self, org: str, job_id: str, shard: int) -> bool:
         """Whether this shard is in the output already."""
@@ -249,6 +252,12 @@ class JobStore:
         expired = [member for member, exists in zip(members, is_there, strict=True) if not exists]
         await self._store.remove_members(keys.OUTBOX, expired)
         return len(expired)
+
+
+async def _parsed(texts: Sequence[str]) -> list[ShardCounts]:
+    if not texts:
+        return []
+    return await asyncio.to_thread(lambda: [ShardCounts(**json.loads(text)) for text in texts])
 
 
 def _delivery(job: BatchJob, delivery_id: str, status: JobStatus, now: int) -> dict[str, str]:

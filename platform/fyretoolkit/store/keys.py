@@ -55,6 +55,14 @@ def org_admins(org: str) -> str:
     return f"fyre:org:{org}:admins"
 
 
+def active_keys(org: str) -> str:
+    """Sorted set of the ids of an organization's keys that are not revoked, by when they expire (`inf`: never).
+
+    Made when the first key is created after it was introduced; expired ones leave it then.
+    """
+    return f"fyre:org:{org}:active_keys"
+
+
 def model(org: str, model_id: str) -> str:
     """Hash: a model."""
     return f"fyre:org:{org}:model:{model_id}"
@@ -88,9 +96,22 @@ def recorder(recorder_id: str) -> str:
     return f"fyre:recorder:{recorder_id}"
 
 
+def attempts(org: str, name: str) -> str:
+    """String: how many controllers have begun to prepare a model or a deployment; expires."""
+    return f"fyre:org:{org}:attempts:{name}"
+
+
 def deployments(org: str) -> str:
     """Sorted set of the ids of an organization's deployments that are not deleted."""
     return f"fyre:org:{org}:deployments"
+
+
+def deployments_by_model(org: str) -> str:
+    """Sorted set of `<model> <deployment>` of its live deployments, `~ <deployment>` of the others not deleted.
+
+    With as many members as `deployments` it is complete; a platform from before it has fewer.
+    """
+    return f"fyre:org:{org}:deployments:by_model"
 
 
 def assignment(application: str) -> str:
@@ -133,6 +154,11 @@ def files(org: str) -> str:
     return f"fyre:org:{org}:files"
 
 
+def file_sizes(org: str) -> str:
+    """Hash: how many bytes each of an organization's files has on the disk, by id, and their `total`."""
+    return f"fyre:org:{org}:files:sizes"
+
+
 def delivery(org: str, delivery_id: str) -> str:
     """Hash: a webhook delivery."""
     return f"fyre:org:{org}:delivery:{delivery_id}"
@@ -144,7 +170,10 @@ def idempotency(org: str, operation: str, key: str) -> str:
 
 
 def request_log(org: str, key_id: str, category: str) -> str:
-    """List of the moments (Unix microseconds, newest first) of a key's counted reads or writes in the window."""
+    """List of the moments (Unix microseconds, newest first) of a key's counted reads or writes in the window.
+
+    `link:<job>` for the key: downloads with the links of that job.
+    """
     return f"fyre:org:{org}:limits:{key_id}:{category}"
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from fyretoolkit.core.lifecycles import LIVE_DEPLOYMENT, MODEL, ModelStatus, predecessors
 from fyretoolkit.core.models import Model
 from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.core.quotas import Resource
 from fyretoolkit.store import keys
+from fyretoolkit.store.attempts import count_attempt
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
-from fyretoolkit.store.creation import Creation, CreationOutcome, Idempotency, create
+from fyretoolkit.store.creation import Creation, CreationOutcome, Idempotency, Quota, create
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
@@ -25,8 +27,14 @@ class ModelStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def create(self, model: Model, *, idempotency: Idempotency | None = None) -> Creation:
-        """Write the model, its list entries and its idempotency answer in one step, unless its id is in use."""
+    async def create(
+        self, model: Model, *, idempotency: Idempotency | None = None, limit: int | None = None
+    ) -> Creation:
+        """Write the model, its list entries and its idempotency answer in one step, unless its id is in use.
+
+        Raises:
+            PlatformError: `quota_exceeded`, the organization has `limit` models.
+        """
         member = _list_member(model)
         return await create(
             self._store,
@@ -36,6 +44,7 @@ class ModelStore:
             lists={keys.models(model.org): member, keys.models(model.org, model.status): member},
             change=("model", model.org, model.id),
             idempotency=idempotency,
+            quota=Quota(Resource.MODELS, limit),
         )
 
     async def register(self, model: Model) -> Model:
@@ -44,6 +53,10 @@ class ModelStore:
         if creation.outcome is CreationOutcome.CREATED:
             return model
         return from_hash(Model, await self._store.read_hash(keys.model(model.org, model.id)))
+
+    async def count_attempt(self, model: Model) -> int:
+        """Count one controller more that prepares this publication; how many there were."""
+        return await count_attempt(self._store, model.org, f"{model.order}:{model.publication}")
 
     async def get(self, org: str, model_id: str) -> Model | None:
         """The organization's own model of this id, else the public one, else None."""
@@ -95,13 +108,14 @@ class ModelStore:
         return await self._settle(model, {"error": error}, epoch)
 
     async def archive(self, model: Model) -> list[str]:
-        """Put the model away; the ids of the live deployments that forbid it, none when it is archived now."""
+        """Put the model away; live deployments that forbid it (100 ids at most), none when it is archived now."""
         answer = await self._change(
             model,
             predecessors(MODEL, ModelStatus.ARCHIVED),
             {"status": ModelStatus.ARCHIVED},
             unused={
                 "deployments": keys.deployments(model.org),
+                "by_model": keys.deployments_by_model(model.org),
                 "prefix": keys.deployment(model.org, ""),
                 "live": LIVE_DEPLOYMENT,
             },

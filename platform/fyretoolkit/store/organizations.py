@@ -55,8 +55,8 @@ async def create_first_admin(store: Store, name: str = "operators") -> str | Non
     now = int(time.time())
     organization = new_organization(name, "unlimited", created=now)
     key, record = new_key(organization.id, "first admin key", Scope, created=now)
-    is_new = await ApiKeyStore(store).add(record, organization=organization, is_first=True)
-    return key if is_new else None
+    added = await ApiKeyStore(store).add(record, organization=organization, is_first=True)
+    return key if added else None
 
 
 async def create_operator_key(store: Store, name: str = "operators") -> str:

@@ -65,7 +65,7 @@ def test_one_replica_by_default(failed: dict[str, Any]) -> None:
     assert (failed["replicas"]["desired"], failed["traffic"], failed["num_gpus"]) == (1, 100, 0)
 
 
-@sentence("deploy-1", "deploy-27", "deploy-28")
+@sentence("deploy-1", "deploy-27", "deploy-28", "deploy-32")
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
@@ -77,12 +77,26 @@ def test_one_replica_by_default(failed: dict[str, Any]) -> None:
         ({"max_wait_s": 3601}, "max_wait_s"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "autoscaling"),
+        ({"replicas": 1, "autoscaling": {"min_replicas": 2, "max_replicas": 3}}, "replicas"),
         ({"model_id": "Not A Slug"}, "model_id"),
     ],
 )
 def test_fields_out_of_range(caller: Caller, fields: dict[str, Any], path: str) -> None:
     """400 that names the field."""
     assert fields_of(caller.post("/deployments", {**NOWHERE, **fields})) == [path]
+
+
+@sentence("deploy-32")
+def test_autoscaling_starts_at_replicas(caller: Caller, changing: dict[str, Any]) -> None:
+    """At a creation and at a change; no number outside the bounds is taken."""
+    bounds = {"min_replicas": 1, "max_replicas": 3}
+    fields = {"replicas": 2, "autoscaling": bounds}
+    made = caller.made("/deployments", {**NOWHERE, **fields, "model_id": "scaling"})
+    assert (made["replicas"]["desired"], made["autoscaling"]) == (2, bounds)
+    path = f"/deployments/{changing['id']}"
+    assert caller.patch(path, fields).json()["replicas"]["desired"] == 2
+    assert fields_of(caller.patch(path, {**fields, "replicas": 4})) == ["replicas"]
+    assert caller.patch(path, {"autoscaling": None, "replicas": 1}).status_code == 200
 
 
 @sentence("deploy-28")
@@ -268,6 +282,18 @@ def test_what_cannot_be_changed(caller: Caller, failed: dict[str, Any]) -> None:
     caller.delete(f"/deployments/{made['id']}")
     gone = caller.patch(f"/deployments/{made['id']}", {"replicas": 2})
     error_of(gone, 404, "deployment_not_found")
+
+
+@sentence("deploy-16", "deploy-17", "deploy-20")
+@pytest.mark.anyio
+async def test_one_that_drains(bench: Bench) -> None:
+    """Shown until it is gone, and neither listed nor changed any more."""
+    made = await bench.deploy("digits", org=DEMO_ORG, status=DeploymentStatus.DRAINING)
+    path = f"/deployments/{made.id}"
+    shown = await bench.request("GET", path)
+    assert (shown.status_code, shown.json()["status"]) == (200, "draining")
+    error_of(await bench.request("PATCH", path, json={"traffic": 1}), 404, "deployment_not_found")
+    assert (await bench.request("GET", "/deployments")).json()["data"] == []
 
 
 @sentence("deploy-21", "deploy-22", "deploy-23", "deploy-24")

@@ -330,7 +330,7 @@ def test_http_1_0(api_url: str, path: str, status: int, code: str | None) -> Non
 @sentence("auth-4", "errors-1")
 def test_a_broken_authorization_on_the_wire(api_url: str) -> None:
     """Bytes that are no text."""
-    request = b"GET /models HTTP/1.1\r\nHost: x\r\nAuthorization: Basic \xff\xfe\r\nConnection: close\r\n\r\n"
+    request = b"GET /models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic \xff\xfe\r\nConnection: close\r\n\r\n"
     status, headers, body = exchange(api_url, request)
     assert status == 401
     assert_envelope(headers, body, "invalid_api_key")

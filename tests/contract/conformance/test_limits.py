@@ -13,8 +13,10 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from fyretoolkit.api.auth import CACHE_S, GRACE_S
 from fyretoolkit.settings import PROJECT_ROOT, Settings
 from fyretoolkit.store.embedded import EmbeddedRedis
+from tests.support import api_bench
 from tests.support.api_bench import open_bench
 from tests.support.conformance import GOOD, Caller, Organization, error_of
 from tests.support.platform import until
@@ -250,16 +252,25 @@ def test_inference_is_leased(new_org: NewOrg, window_s: float) -> None:
 
 @sentence("limits-17")
 @pytest.mark.anyio
-async def test_redis_away(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Predictions go on, writes say 503."""
+async def test_redis_away(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions go on for a minute, with keys that cannot be confirmed either; writes say 503."""
     with EmbeddedRedis(tmp_path_factory.mktemp("r")) as server:
         own = settings.model_copy(update={"redis_url": SecretStr(server.url)})
         async with open_bench(own) as bench:
             await bench.deploy("sentiment-v1")
+            passed = [0.0]
+            monkeypatch.setattr(bench.services.keys, "_clock", lambda: time.monotonic() + passed[0])
+            await api_bench.until(bench.is_watching)
             assert (await bench.predict("sentiment-v1", [GOOD])).status_code == 200
             server.stop()
-            assert (await bench.predict("sentiment-v1", [GOOD])).status_code == 200
-            error_of(await bench.create_deployment(), 503, "unavailable")
+            for passed[0] in (0.0, CACHE_S, GRACE_S / 2):
+                assert (await bench.predict("sentiment-v1", [GOOD])).status_code == 200
+                error_of(await bench.create_deployment(), 503, "unavailable")
+            error_of(await bench.request("GET", "/models"), 503, "unavailable")
+            passed[0] = GRACE_S
+            error_of(await bench.predict("sentiment-v1", [GOOD]), 503, "unavailable")
 
 
 @sentence("limits-20")

@@ -136,8 +136,9 @@ def test_page_by_page_each_object_once(shelf: tuple[Caller, Lists], operator: Ca
         cursor = {"starting_after": seen[-1]} if seen else {}
         ids, has_more = page(caller, path, limit=limit, **cursor)
         assert len(ids) == limit or not has_more
+        assert not set(ids) & set(seen)
         seen += ids
-    assert len(seen) == len(set(seen))
+    assert len(seen) == len(set(seen))  # within a page too
     own = shelf[1].get(path, [])
     assert [each for each in seen if each in own] == own
 

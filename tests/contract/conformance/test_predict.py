@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fyretoolkit.core.organizations import DEMO_ORG
 from tests.contract.conformance.runs import golden
 from tests.support.api_bench import Bench
 from tests.support.conformance import BAD, GOOD, REGION, Caller, Organization, error_of, fields_of
@@ -211,13 +212,27 @@ def test_a_model_that_is_not_deployed(fresh: Organization) -> None:
     caller = fresh.caller
     caller.made("/models", {"id": "mine", "status": "training"})
     error = error_of(caller.post("/predict/mine", {"inputs": [1]}), 409, "model_not_ready")
-    assert error["details"]["deployments"] == []
+    assert (error["details"]["deployments"], error["details"]["status"]) == ([], "training")
     body = {"model_uri": "file:///not-here/other.onnx", "model_id": "other"}
     deployment = caller.settled_deployment(**body)
     assert deployment["status"] == "failed"
     error = error_of(caller.post("/predict/other", {"inputs": [1]}), 409, "model_not_ready")
     (state,) = error["details"]["deployments"]
     assert (state["id"], state["status"]) == (deployment["id"], "failed")
+    assert "Waiting does not help" in error["message"]
+
+
+@sentence("predict-31")
+@pytest.mark.anyio
+async def test_public_deployments_stand_in(bench: Bench) -> None:
+    """As long as the organization's own one takes no traffic."""
+    public, own = await bench.deploy("digits"), await bench.deploy("digits", org=DEMO_ORG)
+    for traffic, expected in ((100, own), (0, public), (50, own)):
+        path = f"/deployments/{own.id}"
+        assert (await bench.request("PATCH", path, json={"traffic": traffic})).status_code == 200
+        await bench.services.routes.refresh_if_changed()
+        answer = await bench.predict("digits", [ZEROS])
+        assert answer.json()["usage"]["deployment"] == expected.id
 
 
 @sentence("predict-27")

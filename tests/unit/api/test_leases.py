@@ -201,6 +201,20 @@ async def test_without_redis_the_tokens_in_hand_stay_good_and_are_counted(
     assert sum(report.spent for report in ledger.reports if report.sent_at == clock.now) == 7
 
 
+async def test_whoever_counts_hears_of_each_prediction_without_redis(ledger: _Ledger, clock: _Clock) -> None:
+    """And of none that a valid lease covers."""
+    heard: list[float] = []
+    leases = Leases(ledger, WINDOW_S, on_degraded=lambda: heard.append(clock.now), clock=clock)
+    await _take(leases)
+    ledger.is_away = True
+    clock.now += LEASE_S + 1
+    for _ in range(3):
+        await _take(leases)
+        await _settled(leases)
+    assert heard == [clock.now] * 3 == [clock.now] * leases.degraded
+    await leases.close()
+
+
 async def test_an_outage_is_probed_now_and_then_and_not_by_every_request(
     leases: Leases, ledger: _Ledger, clock: _Clock
 ) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fyretoolkit.api import uploads
+from fyretoolkit.api import requests, uploads
 from fyretoolkit.api.requests import ClientGoneError
+from fyretoolkit.api.responses import error_headers
 from fyretoolkit.api.uploads import receive_upload
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.spool import Spool
@@ -189,3 +191,61 @@ async def test_the_rest_of_the_platform_keeps_its_share_of_the_disk(tmp_path: Pa
 )
 async def test_an_empty_body_is_no_file(tmp_path: Path, make: Callable[[], Client], code: str) -> None:
     assert await failure(tmp_path, make()) == code
+
+
+class Trickle:
+    """Sends a byte whenever it is asked, after a while, and never ends."""
+
+    def __init__(self, pause_s: float, size: int = 1) -> None:
+        self._pause_s = pause_s
+        self._size = size
+
+    async def __call__(self) -> dict[str, Any]:
+        await asyncio.sleep(self._pause_s)
+        return {"type": "http.request", "body": b"x" * self._size, "more_body": True}
+
+
+@pytest.mark.parametrize("pause_s", [0.01, 1000.0])
+async def test_a_file_that_trickles_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    """It would hold a request for hours; a silent one for ever."""
+    monkeypatch.setattr(uploads, "_PACE_S", 0.2)
+    assert await failure(tmp_path, Trickle(pause_s)) == "request_timeout"  # type: ignore[arg-type]
+
+
+async def test_time_on_the_disk_and_data_in_time_are_not_held_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long upload of a good pace, onto a disk that is slow, ends by its size."""
+    monkeypatch.setattr(uploads, "_PACE_S", 0.2)
+    write = Spool.write
+
+    def slow(spool: Spool, block: bytearray) -> None:
+        time.sleep(0.25)
+        write(spool, block)
+
+    monkeypatch.setattr(Spool, "write", slow)
+    assert await failure(tmp_path, Trickle(0.01, 200_000)) == "payload_too_large"  # type: ignore[arg-type]
+
+
+async def test_a_spool_that_was_removed_is_said_so(tmp_path: Path) -> None:
+    """By whoever took it for left behind."""
+    destination = tmp_path / "files" / "file_x"
+    async with receive_upload(
+        {"headers": []}, Client([b"abc"]), destination, LIMITS, filename=None
+    ) as upload:
+        for path in left_in(tmp_path):
+            path.unlink()
+        with pytest.raises(PlatformError) as caught:
+            await upload.publish()
+    assert caught.value.code == "unavailable"
+
+
+async def test_a_json_body_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the connection with it: the rest may still come."""
+    monkeypatch.setattr(requests, "BODY_S", 0.1)
+    with pytest.raises(PlatformError) as caught:
+        await requests.read_body({"headers": []}, Trickle(0.01), 1000)
+    assert (caught.value.code, caught.value.status) == ("request_timeout", 408)
+    assert (b"connection", b"close") in error_headers(caught.value)

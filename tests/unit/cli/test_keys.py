@@ -84,6 +84,29 @@ def test_scopes_and_lifetime_are_passed_on(fyre: Fyre) -> None:
     assert created["expires_at"] == created["created"] + 60
 
 
+def test_scopes_may_be_divided_by_commas(fyre: Fyre) -> None:
+    """In one option or several, each once."""
+    created = fyre.json("create", "ci", "--scope", "read,write", "--scope", "read, predict")
+    assert created["scopes"] == ["read", "predict", "write"]
+    result = fyre.keys("create", "ci", "--scope", "read,wirte")
+    assert (result.exit_code, result.stdout) == (MISUSED, "")
+    assert "'wirte' is no scope" in result.stderr
+
+
+def test_the_help_says_what_the_commands_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what their exit codes mean."""
+    monkeypatch.setenv("COLUMNS", "200")
+    said = CliRunner().invoke(app, ["keys", "--help"]).stdout
+    for part in (
+        "All but",
+        "FYRE_API_KEY",
+        "FYRE_BASE_URL (default http://localhost:8000)",
+        "Exit codes: 0 done",
+    ):
+        assert part in said
+    assert "Revoke a key at once." in said
+
+
 def test_the_list_holds_all_pages_masked(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newest first; no secret in it."""
     monkeypatch.setattr(keys_module, "_PAGE", 2)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from fyretoolkit.control import attempts, errands
 from fyretoolkit.control import deployments as module
-from fyretoolkit.control import errands
 from fyretoolkit.control.deployments import DeploymentReconciler
 from fyretoolkit.control.preparation import Prepared
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
@@ -80,7 +80,8 @@ class FakePreparer:
         self.is_done = asyncio.Event()
         self.is_done.set()
 
-    async def prepare(self, deployment: Deployment) -> Prepared:
+    async def prepare(self, deployment: Deployment, on_turn: Any) -> Prepared:
+        await on_turn()
         self.calls += 1
         await self.is_done.wait()
         if self.error:
@@ -158,8 +159,11 @@ async def test_from_a_request_to_ready_and_gone(scene: Scene) -> None:
     assert scene.serve.applications == {}
 
 
-async def test_a_controller_that_dies_is_followed_at_any_stage(scene: Scene) -> None:
+async def test_a_controller_that_dies_is_followed_at_any_stage(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A new reconciler for every tick, each with a newer epoch: the deployment becomes ready all the same."""
+    monkeypatch.setattr(attempts, "MOST", 1000)
     made = await scene.create()
     async with asyncio.timeout(10):
         while True:
@@ -194,6 +198,23 @@ async def test_a_preparation_that_keeps_failing_ends_within_its_bound(
     assert scene.preparer.calls > 1
     stages = [event["stage"] for event in await scene.deployments.events("org_a", made.id)]
     assert stages == ["inspecting", "failed"]
+
+
+async def test_what_serve_aims_at_under_old_bounds_is_not_recorded(scene: Scene) -> None:
+    """New bounds start where the caller said; until Serve has them its target is that of the old ones."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    ready = await scene.settled(made, reconciler, "ready")
+    (seen,) = scene.serve.observe()
+    wanted = {"autoscaling": {"min_replicas": 2, "max_replicas": 5}, "target_replicas": 4}
+    assert await scene.deployments.change(ready, wanted, message="By load.")
+    old = replace(seen, running_replicas=2)
+    for observed, target in ((old, 4), (replace(old, replica_range=(2, 5), target_replicas=3), 3)):
+        found = await scene.deployments.get("org_a", made.id)
+        assert found is not None
+        await reconciler._record_replicas([found], [observed])
+        found = await scene.deployments.get("org_a", made.id)
+        assert found is not None
+        assert (found.ready_replicas, found.target_replicas) == (2, target)
 
 
 async def test_a_store_that_is_away_fails_no_deployment(scene: Scene) -> None:
@@ -277,8 +298,10 @@ async def test_autoscaling_is_switched_on_and_off_in_place(scene: Scene) -> None
     await scene.settled(made, reconciler, "ready")
     for fewest, most in ((1, 4), (3, 4)):
         bounds = {"min_replicas": fewest, "max_replicas": most}
+        made = await scene.deployments.get(made.org, made.id)
         await scene.deployments.change(made, {"autoscaling": bounds}, message="By load.")
         await scene.until(lambda most=(fewest, most): scene.serve.applied[-1] == most, reconciler)  # type: ignore[misc]
+    made = await scene.deployments.get(made.org, made.id)
     await scene.deployments.change(made, {"autoscaling": None}, message="Off.")
     await scene.until(lambda: scene.serve.applied[-1] == (2, 2), reconciler)
     assert scene.serve.applied == [(2, 2), (1, 4), (3, 4), (2, 2)]
@@ -307,3 +330,45 @@ async def test_the_manifest_scales_what_its_caller_did_not(
     found = await scene.settled(made, reconciler, "ready")
     assert scene.serve.applied == [applied]
     assert found.replica_range == applied
+
+
+async def test_a_preparation_that_hangs_fails_at_its_bound_and_is_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted from its turn: the one that waits for its turn meanwhile is as young as ever."""
+    canceled: list[str] = []
+    hanging, waiting = await scene.create(), await scene.create()
+
+    async def prepare(deployment: Deployment, on_turn: Any) -> Prepared:
+        if deployment.id == hanging.id:
+            await on_turn()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            canceled.append(deployment.id)
+        raise AssertionError
+
+    monkeypatch.setattr(scene.preparer, "prepare", prepare)
+    reconciler = scene.reconciler()
+    monkeypatch.setattr(reconciler, "_bounds", replace(reconciler._bounds, fetch_s=0.2))
+    failed = await scene.settled(hanging, reconciler, "failed")
+    assert failed.error is not None
+    assert failed.error["code"] == "load_timeout"
+    await scene.until(lambda: canceled == [hanging.id], reconciler)
+    assert (await scene.settled(waiting, reconciler, "provisioning")).error is None
+    await scene.deployments.transition(waiting, DeploymentStatus.DRAINING, message="deleted by its owner")
+    await scene.until(lambda: canceled == [hanging.id, waiting.id], reconciler)
+
+
+async def test_what_takes_controllers_down_fails_after_three(scene: Scene) -> None:
+    """The fourth controller does not begin it again."""
+    made = await scene.create()
+    scene.preparer.is_done.clear()
+    for calls in (1, 2, 3):
+        scene.epoch = await scene.deployments.new_controller_epoch()
+        await scene.until(lambda seen=calls: scene.preparer.calls == seen, scene.reconciler())  # type: ignore[misc]
+    scene.epoch = await scene.deployments.new_controller_epoch()
+    failed = await scene.settled(made, scene.reconciler(), "failed")
+    assert failed.error is not None
+    assert failed.error["code"] == "load_timeout"
+    assert scene.preparer.calls == 3

@@ -47,7 +47,8 @@ class FakePreparer:
         self.is_open = asyncio.Event()
         self.is_open.set()
 
-    async def load(self, org: str, uri: str) -> Loaded:
+    async def load(self, org: str, uri: str, on_turn: Any) -> Loaded:
+        await on_turn()
         self.seen.append(uri)
         try:
             await self.is_open.wait()
@@ -197,3 +198,43 @@ async def test_an_archived_model_is_prepared_no_more(scene: Scene) -> None:
     model = await scene.until(lambda _: bool(scene.preparer.canceled), reconciler)
     assert (model.status, model.artifact) == ("archived", None)
     assert await reconciler.tick() is False
+
+
+async def test_waiting_for_a_turn_takes_no_time_off(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given up after its bound, which begins with the turn: while others are prepared, nothing is."""
+    await scene.register()
+    turn = asyncio.Event()
+    load = scene.preparer.load
+
+    async def wait(org: str, uri: str, on_turn: Any) -> Loaded:
+        await turn.wait()
+        found: Loaded = await load(org, uri, on_turn)
+        return found
+
+    monkeypatch.setattr(scene.preparer, "load", wait)
+    reconciler = scene.reconciler()
+    monkeypatch.setattr(reconciler, "_bound_s", 0.05)
+    for _ in range(20):
+        await reconciler.tick()
+        await asyncio.sleep(0.01)
+    assert (await scene.found()).error is None
+    scene.preparer.is_open.clear()
+    turn.set()
+    model = await scene.until(lambda model: model.error is not None, reconciler)
+    assert model.error is not None
+    assert model.error["code"] == "load_timeout"
+    await scene.until(lambda _: scene.preparer.canceled == [URI], reconciler)
+
+
+async def test_what_takes_controllers_down_is_given_up_after_three(scene: Scene) -> None:
+    """Each of them began it and died; the fourth does not."""
+    await scene.register()
+    scene.preparer.is_open.clear()
+    for attempts in (1, 2, 3):
+        scene.epoch = await DeploymentStore(scene.store, 100).new_controller_epoch()
+        await scene.until(lambda _, seen=attempts: len(scene.preparer.seen) == seen, scene.reconciler())  # type: ignore[misc]
+    scene.epoch = await DeploymentStore(scene.store, 100).new_controller_epoch()
+    model = await scene.until(lambda model: model.error is not None, scene.reconciler())
+    assert model.error is not None
+    assert model.error["code"] == "load_timeout"
+    assert len(scene.preparer.seen) == 3

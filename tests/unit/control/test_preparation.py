@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from fyretoolkit.control import preparation
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG
+from fyretoolkit.models import inspection
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.files import FileStore
@@ -160,3 +166,58 @@ async def test_an_upload_is_named_in_what_is_said_of_it(
         await preparer.prepare(wanted(f"fyre://files/{file.id}"))
     assert refused.value.code == "invalid_package"
     assert "Package.zip" in refused.value.message
+
+
+async def test_inspections_leave_the_threads_of_everybody_alone(
+    preparer: Preparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of an organization at once, each in a thread of its own, however many were asked for."""
+    uri = written(tmp_path, "a.onnx", lookup())
+    open_ = threading.Event()
+    names: list[str] = []
+
+    def inspect(*_: object) -> None:
+        names.append(threading.current_thread().name)
+        assert open_.wait(20)
+        raise PlatformError("invalid_onnx")
+
+    monkeypatch.setattr(preparation, "inspect", inspect)
+    orgs = ["org_a"] * 20 + ["org_b"]
+    loads = [asyncio.create_task(preparer.load(org, uri)) for org in orgs]
+    async with asyncio.timeout(20):
+        while len(names) < 2:  # noqa: ASYNC110 - in threads
+            await asyncio.sleep(0.01)
+    for load in loads[5:20]:
+        load.cancel()
+    open_.set()
+    ended = await asyncio.gather(*loads, return_exceptions=True)
+    assert [type(each) for each in ended] == [PlatformError] * 5 + [asyncio.CancelledError] * 15 + [
+        PlatformError
+    ]
+    assert len(names) == 6, "what was dropped while it waited was never inspected"
+    assert {name.rpartition("_")[0] for name in names} == {"models"}
+
+
+async def test_a_superseded_inspection_ends_its_child(
+    preparer: Preparer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, long before its own bound, and its folder goes when it has ended."""
+    begun = threading.Event()
+    children: list[subprocess.Popen[bytes]] = []
+    watch = inspection.Interrupt.watch
+
+    def noted(interrupt: inspection.Interrupt, child: subprocess.Popen[bytes]) -> None:
+        children.append(child)
+        watch(interrupt, child)
+        begun.set()
+
+    monkeypatch.setattr(inspection.Interrupt, "watch", noted)
+    monkeypatch.setattr(inspection, "_COMMAND", ("-c", "import time; time.sleep(1000)"))
+    load = asyncio.create_task(preparer.load("org_a", written(tmp_path, "a.onnx", lookup())))
+    async with asyncio.timeout(15):
+        await asyncio.to_thread(begun.wait, 10)
+        load.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+    assert [child.returncode for child in children] == [-signal.SIGKILL]
+    assert list(settings.artifacts_dir.iterdir()) == []

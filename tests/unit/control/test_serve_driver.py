@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ray import serve
 from ray.serve.schema import ApplicationDetails
 
+from fyretoolkit.control import serve_driver
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _application
-from fyretoolkit.core.deployments import Application, ApplicationState
+from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.models.signature import Signature, TensorSpec
+from fyretoolkit.models.spec import resolve
+from fyretoolkit.settings import Settings
 
 NAME = "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -56,6 +62,26 @@ def test_what_an_application_is_configured_for(
     assert found == Application(
         NAME, ApplicationState.STARTING, 1, "ValueError: bad weights", expected, target_replicas=3
     )
+
+
+@pytest.mark.parametrize(("fields", "initial"), [({"replicas": 3}, 3), ({"target_replicas": 4}, 4), ({}, 2)])
+def test_where_autoscaling_starts(
+    fields: dict[str, int], initial: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At what was asked for, or at what is there; Serve would begin with the fewest."""
+    targets: list[Any] = []
+    monkeypatch.setattr(serve, "run_many", lambda found, **_: targets.extend(found))
+    deployment = Deployment(
+        id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
+        model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
+        autoscaling={"min_replicas": 2, "max_replicas": 5}, **fields,
+    )  # fmt: skip
+    tensor = TensorSpec("x", "float32", (None, 2))
+    settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
+    serve_driver.apply(deployment, resolve(None, Signature((tensor,), (tensor,))), settings)
+    (target,) = targets
+    config = target.target._bound_deployment._deployment_config.autoscaling_config
+    assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (2, initial, 5)
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,11 @@ def test_the_scale_follows_what_is_desired(
 
 @pytest.mark.parametrize(
     ("autoscaling", "target", "desired"),
-    [(None, 7, 3), ({"min_replicas": 2, "max_replicas": 5}, 0, 2), ({"min_replicas": 2, "max_replicas": 5}, 4, 4),
-     ({"min_replicas": 2, "max_replicas": 5}, 9, 5)],
+    [(None, 7, 3), ({"min_replicas": 2, "max_replicas": 5}, 0, 3), ({"min_replicas": 4, "max_replicas": 5}, 0, 4),
+     ({"min_replicas": 2, "max_replicas": 5}, 4, 4), ({"min_replicas": 2, "max_replicas": 5}, 9, 5)],
 )  # fmt: skip
 def test_how_many_replicas_are_desired(autoscaling: dict[str, int] | None, target: int, desired: int) -> None:
-    """The number asked for; with autoscaling what Serve aims at, which new bounds hold at once."""
+    """The number asked for; with autoscaling what Serve aims at, or starts at, which new bounds hold at once."""
     found = replace(READY, replicas=3, autoscaling=autoscaling, target_replicas=target)
     assert found.desired_replicas == desired
 

@@ -306,7 +306,10 @@ def test_a_method_that_no_path_takes_is_405_in_our_envelope(front: Front, line: 
     assert headers["allow"] == "GET, HEAD, POST, PATCH, DELETE"
 
 
-@pytest.mark.parametrize("target", [b"*", b"models", b"/-/routes", b"/-/healthz"])
+@pytest.mark.parametrize(
+    "target",
+    [b"*", b"models", b"/-/routes", b"/-/healthz", b"/%2d/routes", b"/-%2Froutes", b"/%2D%2fhealthz"],
+)
 def test_what_is_no_path_of_the_api_is_404_in_our_envelope(front: Front, target: bytes) -> None:
     """Serve's own pages among it: they name the applications to everybody."""
     check_envelope(front.answer(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n"), 404, "not_found")

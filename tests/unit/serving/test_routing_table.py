@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from tests.support.api_bench import Bench, open_bench
 
 pytestmark = pytest.mark.anyio
 _LIMIT_S = 10
+_TAKING = (DeploymentStatus.READY, DeploymentStatus.DEGRADED)
 
 
 @pytest.fixture
@@ -86,6 +88,46 @@ async def test_the_own_model_shadows_the_public_one(bench: Bench) -> None:
     own = await bench.deploy("digits", org="org_a")
     assert (await bench.services.routes.route("org_a", "digits")).application == own.id
     assert (await bench.services.routes.route("org_b", "digits")).application == public.id
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"traffic": 0}, *({"status": each} for each in DeploymentStatus if each not in _TAKING)],
+    ids=lambda own: "-".join(map(str, own.values())),
+)
+async def test_an_own_deployment_that_takes_nothing_does_not_hide_the_public_ones(
+    bench: Bench, own: dict[str, Any]
+) -> None:
+    """For the choice, for the metrics of a refusal and for what the model's resource lists alike."""
+    table = bench.services.routes
+    mine = await bench.deploy("digits", org="org_a", **own)
+    public = await bench.deploy("digits", org=PUBLIC_ORG)
+    assert (await table.route("org_a", "digits")).application == public.id
+    known = table.known("org_a", "digits")
+    assert known is not None
+    assert known.application == public.id
+    assert public.id in [each.id for each in table.serving("org_a", "digits")]
+    await bench.services.deployments.transition(public, DeploymentStatus.DRAINING, message="Gone.")
+    await table.refresh()
+    assert table.known("org_a", "digits") is None
+    with pytest.raises(PlatformError, match=mine.id if mine.status != "deleted" else "model_not_ready"):
+        await table.route("org_a", "digits")
+
+
+async def test_while_an_own_deployment_answers_the_public_ones_are_not_listed(bench: Bench) -> None:
+    await bench.deploy("digits", org=PUBLIC_ORG)
+    mine = await bench.deploy("digits", org="org_a")
+    idle = await bench.deploy("digits", org="org_a", traffic=0)
+    serving = {each.id for each in bench.services.routes.serving("org_a", "digits")}
+    assert serving == {mine.id, idle.id}
+
+
+async def test_a_public_model_does_not_answer_for_other_content_of_its_id(bench: Bench) -> None:
+    """An organization may have had the id before the public model came."""
+    await bench.deploy("digits", org=PUBLIC_ORG)
+    await bench.deploy("digits", org="org_a", traffic=0, artifact="0" * 64)
+    with pytest.raises(PlatformError, match="model_not_ready"):
+        await bench.services.routes.route("org_a", "digits")
 
 
 async def test_a_miss_looks_once_more_before_it_refuses(bench: Bench) -> None:

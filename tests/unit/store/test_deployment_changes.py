@@ -47,7 +47,7 @@ def test_a_change_keeps_the_stage_and_moves_the_routes(with_store: Run) -> None:
         (event,) = await deployments.events("org_a", made.id)
         assert (event["stage"], event["message"]) == ("changed", "More.")
         assert await deployments.routes_version() > version
-        assert await deployments.change(made, {"autoscaling": None}, message="Off.")
+        assert await deployments.change(found, {"autoscaling": None}, message="Off.")
         assert (await stored(deployments, made)).autoscaling is None
 
     with_store(scenario)
@@ -113,8 +113,26 @@ def test_a_record_from_before_revisions_is_at_revision_zero(with_store: Run) -> 
     with_store(scenario)
 
 
+def test_a_change_decided_on_an_older_revision_is_refused(with_store: Run) -> None:
+    """Of two that read the same record one is made; the other decides again."""
+
+    async def scenario(store: Store) -> None:
+        deployments, made = DeploymentStore(store, 100), new_deployment("ready")
+        await deployments.create(made)
+        assert await deployments.change(made, {"replicas": 2}, message="Two.")
+        assert not await deployments.change(made, {"replicas": 3}, message="Three.")
+        found = await stored(deployments, made)
+        assert found.replicas == 2
+        assert await deployments.change(found, {"replicas": 3}, message="Three.")
+
+    with_store(scenario)
+
+
 def test_what_is_observed_is_no_event_and_no_change(with_store: Run) -> None:
-    """Replicas that run, and how many Serve aims at: neither begins a stage nor a revision."""
+    """Replicas that run, and how many Serve aims at: neither begins a stage nor a revision.
+
+    What was seen before its caller changed it is not recorded any more.
+    """
 
     async def scenario(store: Store) -> None:
         deployments, made = DeploymentStore(store, 100), new_deployment("ready")
@@ -125,5 +143,8 @@ def test_what_is_observed_is_no_event_and_no_change(with_store: Run) -> None:
         assert (found.ready_replicas, found.target_replicas) == (2, 3)
         assert (found.stage_at, found.revision) == (1.25, 0)
         assert await deployments.events("org_a", made.id) == []
+        assert await deployments.change(made, {"target_replicas": 5}, message="Five.")
+        assert not await deployments.observe(made, epoch=epoch, ready_replicas=1, target_replicas=1)
+        assert (await stored(deployments, made)).target_replicas == 5
 
     with_store(scenario)

@@ -222,6 +222,53 @@ def test_a_model_is_archived_unless_a_live_deployment_serves_it(with_store: Run,
     with_store(scenario)
 
 
+def test_the_deployments_of_a_model_are_known_at_every_step(with_store: Run) -> None:
+    """Also when the controller learns the model late, and when its record is from before the list by model."""
+
+    async def scenario(store: Store) -> None:
+        models, deployments = ModelStore(store), DeploymentStore(store, 100)
+        epoch = await deployments.new_controller_epoch()
+        model, other = new_model(status="ready"), new_model("other", status="ready")
+        for each in (model, other):
+            await models.register(each)
+        made = replace(new_deployment("other"), is_model_id_chosen=False)
+        await deployments.create(made)
+        await deployments.advance(made, Stage.FETCHING, epoch=epoch, message="go", model="m")
+        assert await models.archive(other) == []
+        assert await models.archive(model) == [made.id]
+        await store.redis.delete(keys.deployments_by_model("org_a"))
+        later = new_deployment("third")
+        await deployments.create(later)
+        assert await models.archive(model) == [made.id]
+        for status in (DeploymentStatus.DRAINING, DeploymentStatus.DELETED):
+            await deployments.transition(made, status, message="gone")
+        listed = await store.redis.zrange(keys.deployments_by_model("org_a"), 0, -1)
+        assert listed == [f"third {later.id}"]
+        assert await models.archive(model) == []
+
+    with_store(scenario)
+
+
+def test_archiving_looks_at_no_other_models_deployments(with_store: Run) -> None:
+    """However many the organization has; of its own live ones a hundred are named."""
+
+    async def commands(store: Store) -> int:
+        stats = await store.redis.info("commandstats")
+        return int(stats.get("cmdstat_hmget", {"calls": 0})["calls"])
+
+    async def scenario(store: Store) -> None:
+        models, deployments = ModelStore(store), DeploymentStore(store, 100)
+        model = new_model(status="ready")
+        await models.register(model)
+        for number in range(230):
+            await deployments.create(new_deployment("m" if number < 110 else "other"))
+        before = await commands(store)
+        assert len(await models.archive(model)) == 100
+        assert await commands(store) - before == 1
+
+    with_store(scenario)
+
+
 @pytest.mark.parametrize("status", ["training", "archived"])
 def test_no_deployment_is_created_of_a_model_that_is_not_ready(with_store: Run, status: str) -> None:
     """Decided in the step that would create it; nothing of it is left."""

@@ -44,7 +44,7 @@ def secret_headers() -> Responses:
     COLLECTION,
     status_code=201,
     summary="Create an API key",
-    responses=secret_headers(),
+    responses={**secret_headers(), **failures("quota_exceeded")},
     openapi_extra=request_body(ApiKeyCreate),
 )
 async def create_api_key(
@@ -55,12 +55,12 @@ async def create_api_key(
 ) -> CreatedApiKey:
     """`key` is shown in this answer alone. A key cannot be given scopes that the caller's own lacks."""
     _require_all(principal, body.scopes)
-    await services.keys.confirm(principal)
     now = int(time.time())
     text, key = new_key(principal.org, body.name, body.scopes, created=now, lifetime_s=body.expires_in_s)
-    await services.api_keys.add(key)
+    limit = services.settings.quotas.api_keys
+    written = await services.api_keys.add(key, caller=principal.key_id, limit=limit)
     shown_once(response, f"{COLLECTION}/{key.id}")
-    return CreatedApiKey.from_key(text, key)
+    return CreatedApiKey.from_key(text, written or key)
 
 
 @router.get(COLLECTION, summary="List API keys")
@@ -95,7 +95,7 @@ async def get_api_key(key_id: str, principal: Admin, services: Parts) -> ApiKeyR
     summary="Rotate an API key",
     responses={
         **secret_headers(),
-        **failures("api_key_not_found", "api_key_not_active", "api_key_not_changeable"),
+        **failures("api_key_not_found", "api_key_not_active", "api_key_not_changeable", "quota_exceeded"),
     },
     openapi_extra=request_body(ApiKeyRotate, is_optional=True),
 )
@@ -109,11 +109,16 @@ async def rotate_api_key(
     """Answers a new key of the same name, scopes and lifetime. The old one goes on for `overlap_s`, then expires."""
     old = await _changeable_key(services, principal.org, key_id)
     _require_all(principal, old.scopes)
-    await services.keys.confirm(principal)
     text, key = new_replacement(old, created=int(time.time()))
-    await services.api_keys.rotate(old, key, overlap_s=body.overlap_s)
+    written = await services.api_keys.rotate(
+        old,
+        key,
+        overlap_s=body.overlap_s,
+        caller=principal.key_id,
+        limit=services.settings.quotas.api_keys,
+    )
     shown_once(response, f"{COLLECTION}/{key.id}")
-    return CreatedApiKey.from_key(text, key)
+    return CreatedApiKey.from_key(text, written)
 
 
 @router.delete(

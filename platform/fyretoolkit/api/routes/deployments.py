@@ -31,6 +31,7 @@ from fyretoolkit.serving.predict import unknown_region
 from fyretoolkit.store.creation import CreationOutcome
 
 COLLECTION = "/deployments"
+_CHANGE_ATTEMPTS = 10
 _GONE = (DeploymentStatus.DRAINING, DeploymentStatus.DELETED)
 
 router = APIRouter(tags=["Deployments"])
@@ -49,6 +50,7 @@ router = APIRouter(tags=["Deployments"])
             "idempotency_key_reused",
             "model_not_ready",
             "model_conflict",
+            "quota_exceeded",
             "invalid_region",
             "url_not_allowed",
         ),
@@ -68,7 +70,9 @@ async def create_deployment(
     deployment = await _new_deployment(services, principal.org, body)
     answer = DeploymentResource.from_record(deployment).to_json()
     creation = await services.deployments.create(
-        deployment, idempotency=claim.with_answer(answer) if claim else None
+        deployment,
+        idempotency=claim.with_answer(answer) if claim else None,
+        limit=services.settings.quotas.deployments,
     )
     if creation.outcome is CreationOutcome.REFUSED:  # archived since it was looked up
         raise not_ready(deployment.model, str(creation.answer))
@@ -116,23 +120,15 @@ async def change_deployment(
     body: Annotated[DeploymentChange, Depends(json_body(DeploymentChange))],
 ) -> DeploymentResource:
     """Answers at once with what is wanted; replicas come and go after that, and none restarts that stays."""
-    deployment = await _changeable(services, principal, deployment_id)
-    changes = {name: getattr(body, name) for name in body.model_fields_set}
-    if body.autoscaling is not None:
-        changes["autoscaling"] = bounds = body.autoscaling.model_dump()
-        if "replicas" in changes and bounds != deployment.autoscaling:
-            changes["target_replicas"] = body.replicas
-    if "replicas" in changes and "autoscaling" not in changes and deployment.autoscaling:
-        raise PlatformError(
-            "deployment_not_changeable",
-            "This deployment scales itself. Change the bounds of autoscaling, or send "
-            '"autoscaling": null with replicas.',
-        )
-    if changes.keys() & {"replicas", "autoscaling"}:
-        changes["is_scale_chosen"] = True
-    if not await services.deployments.change(deployment, changes, message=_described(body)):
-        await _changeable(services, principal, deployment_id)  # says what it has become
-    return await _resource_of(services, await _changeable(services, principal, deployment_id))
+    for _ in range(_CHANGE_ATTEMPTS):  # decided anew when another change came between look and change
+        deployment = await _changeable(services, principal, deployment_id)
+        changes = _changes(deployment, body)
+        if await services.deployments.change(deployment, changes, message=_described(body)):
+            return await _resource_of(services, await _changeable(services, principal, deployment_id))
+    raise PlatformError(
+        "deployment_not_changeable",
+        "Other calls change this deployment at the same time. Read it with GET /deployments/{id} and try again.",
+    )
 
 
 @router.delete(
@@ -198,6 +194,28 @@ async def _changeable(services: Services, principal: Principal, deployment_id: s
             f"This deployment is {deployment.status}. Delete it and create another with POST /deployments.",
         )
     return deployment
+
+
+def _changes(deployment: Deployment, body: DeploymentChange) -> dict[str, object]:
+    """The fields that a change asks for.
+
+    Raises:
+        PlatformError: `deployment_not_changeable`, as the deployment is now.
+    """
+    changes: dict[str, object] = {name: getattr(body, name) for name in body.model_fields_set}
+    if body.autoscaling is not None:
+        changes["autoscaling"] = bounds = body.autoscaling.model_dump()
+        if "replicas" in changes and bounds != deployment.autoscaling:
+            changes["target_replicas"] = body.replicas
+    if "replicas" in changes and "autoscaling" not in changes and deployment.autoscaling:
+        raise PlatformError(
+            "deployment_not_changeable",
+            "This deployment scales itself. Change the bounds of autoscaling, or send "
+            '"autoscaling": null with replicas.',
+        )
+    if changes.keys() & {"replicas", "autoscaling"}:
+        changes["is_scale_chosen"] = True
+    return changes
 
 
 def _described(body: DeploymentChange) -> str:

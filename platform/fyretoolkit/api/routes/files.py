@@ -52,7 +52,10 @@ router = APIRouter(tags=["Files"])
     status_code=201,
     summary="Upload a file",
     response_model=FileResource,
-    responses={**creation_headers(201), **failures("idempotency_key_reused", "storage_full")},
+    responses={
+        **creation_headers(201),
+        **failures("idempotency_key_reused", "quota_exceeded", "storage_full"),
+    },
     openapi_extra=_BODY,
 )
 async def create_file(
@@ -127,8 +130,7 @@ async def get_content(file_id: str, principal: Reader, services: Parts) -> FileR
 async def delete_file(file_id: str, principal: Writer, services: Parts) -> DeletedFile:
     """Gone at once. A job that has begun to read it goes on; one that has not fails."""
     file = await _known_file(services, principal.org, file_id)
-    if not await services.files.delete(file.org, file.id):
-        raise PlatformError("file_not_found")
+    await services.files.delete(file.org, file.id)  # whoever took it since: it was there, and is gone
     try:
         await _remove(services, file.id)
         await services.files.forget_content(file.org, file.id)
@@ -158,7 +160,11 @@ def _fingerprint(file: StoredFile) -> str:
 async def _create(services: Services, file: StoredFile, claim: Claim | None, answer: str) -> Creation:
     """The record of a published file. The file goes again if it will certainly have none."""
     try:
-        creation = await services.files.create(file, idempotency=claim.with_answer(answer) if claim else None)
+        creation = await services.files.create(
+            file,
+            idempotency=claim.with_answer(answer) if claim else None,
+            max_bytes=services.settings.quotas.file_bytes,
+        )
     except PlatformError as error:
         if error.code != "unavailable":  # then nobody knows; the controller looks later
             await _remove(services, file.id)

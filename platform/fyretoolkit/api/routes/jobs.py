@@ -50,7 +50,11 @@ router = APIRouter(tags=["Batch jobs"])
     responses={
         **creation_headers(202),
         **failures(
-            "model_not_found", "file_not_found", "idempotency_key_reused", "model_not_ready", "url_not_allowed"
+            "model_not_found",
+            "file_not_found",
+            "idempotency_key_reused",
+            "model_not_ready",
+            "url_not_allowed",
         ),
     },
     openapi_extra=request_body(BatchCreate),
@@ -98,6 +102,7 @@ async def get_job(request: Request, job_id: str, principal: Reader, services: Pa
     COLLECTION + "/{job_id}/cancel",
     summary="Cancel a batch job",
     responses=failures("job_not_found", "job_not_cancelable"),
+    openapi_extra=request_body(EmptyRequest, is_optional=True),
 )
 async def cancel_job(
     request: Request,

@@ -41,7 +41,9 @@ router = APIRouter(tags=["Models"])
     response_model=ModelResource,
     responses={
         **creation_headers(201),
-        **failures("file_not_found", "idempotency_key_reused", "model_conflict", "url_not_allowed"),
+        **failures(
+            "file_not_found", "idempotency_key_reused", "model_conflict", "quota_exceeded", "url_not_allowed"
+        ),
     },
     openapi_extra=request_body(ModelCreate),
 )
@@ -60,7 +62,11 @@ async def register_model(
         return replayed(answer, status=201, collection=COLLECTION)
     model = await _new_model(services, principal.org, body)
     answer = ModelResource.from_record(model, []).to_json()
-    creation = await services.models.create(model, idempotency=claim.with_answer(answer) if claim else None)
+    creation = await services.models.create(
+        model,
+        idempotency=claim.with_answer(answer) if claim else None,
+        limit=services.settings.quotas.models,
+    )
     if creation.outcome is CreationOutcome.EXISTS:
         raise _conflict(model.id)
     return created(creation, answer, status=201, collection=COLLECTION)
@@ -124,6 +130,7 @@ async def publish_model(
     COLLECTION + "/{model_id}/archive",
     summary="Archive a model",
     responses=failures("model_not_found", "model_in_use"),
+    openapi_extra=request_body(EmptyRequest, is_optional=True),
 )
 async def archive_model(
     model_id: str,

@@ -52,11 +52,10 @@ async def create_organization(
 ) -> OrganizationResource:
     """Answers the organization with its first key, which manages its other keys and is shown in this answer alone."""
     _require_plan(services, body.plan)
-    await services.keys.confirm(principal)
     now = int(time.time())
-    organization = new_organization(body.name, body.plan, created=now)
+    organization = new_organization(body.name, body.plan, created=now, created_by=principal.org)
     text, key = new_key(organization.id, "first key", FIRST_SCOPES, created=now)
-    await services.api_keys.add(key, organization=organization)
+    await services.api_keys.add(key, organization=organization, caller=principal.key_id)
     shown_once(response, f"{COLLECTION}/{organization.id}")
     return OrganizationResource.from_record(organization, CreatedApiKey.from_key(text, key))
 

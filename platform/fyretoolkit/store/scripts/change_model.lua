@@ -2,9 +2,10 @@
 -- KEYS: 1 record, 2 controller epoch, 3 models being prepared, 4 list of the models with the new status ('' if it
 --   stays), 5.. lists of the models with the statuses in `from`
 -- ARGV: 1 JSON {from[], fields, clear[], member, list_member, channel, message, is_preparing?, epoch?, publication?,
---   unused?{deployments, prefix, live[]}}
--- A change decided on an older `publication` is refused; `is_preparing` begins a new one. `unused` names the list of
--- the organization's deployments, what their records' keys begin with, and the statuses of those that are in the way.
+--   unused?{deployments, by_model, prefix, live[]}}
+-- A change decided on an older `publication` is refused; `is_preparing` begins a new one. `unused` names the lists of
+-- the organization's deployments, what their records' keys begin with, and the statuses of those that are in the way,
+-- of which no more than 100 are told.
 -- Returns {'changed'} | {'fenced'} | {'missing'} | {'superseded'} | {'in_use', deployment..} | {status in the way}
 local spec = cjson.decode(ARGV[1])
 if spec.epoch and redis.call('GET', KEYS[2]) ~= spec.epoch then return {'fenced'} end
@@ -15,16 +16,24 @@ for _, from in ipairs(spec.from) do legal = legal or from == model[1] end
 if not legal then return {model[1]} end
 if spec.publication and model[2] ~= spec.publication then return {'superseded'} end
 if spec.unused then
-  local found = {'in_use'}
-  for _, name in ipairs(redis.call('ZRANGE', spec.unused.deployments, 0, -1)) do
-    local each = redis.call('HMGET', spec.unused.prefix .. name, 'model', 'status')
-    if each[1] == model[3] then
+  local index = spec.unused.by_model
+  if redis.call('ZCARD', index) ~= redis.call('ZCARD', spec.unused.deployments) then -- some are older than it
+    redis.call('DEL', index)
+    for _, name in ipairs(redis.call('ZRANGE', spec.unused.deployments, 0, -1)) do
+      local each = redis.call('HMGET', spec.unused.prefix .. name, 'model', 'status')
+      local group = '~'
       for _, status in ipairs(spec.unused.live) do
-        if each[2] == status then found[#found + 1] = name end
+        if each[2] == status then group = each[1] end
       end
+      redis.call('ZADD', index, 0, group .. ' ' .. name)
     end
   end
-  if #found > 1 then return found end
+  local found = redis.call('ZRANGEBYLEX', index, '[' .. model[3] .. ' ', '(' .. model[3] .. '!', 'LIMIT', 0, 100)
+  if #found > 0 then
+    for i, member in ipairs(found) do found[i] = string.match(member, ' (.*)$') end
+    table.insert(found, 1, 'in_use')
+    return found
+  end
 end
 for _, field in ipairs(spec.clear) do redis.call('HDEL', KEYS[1], field) end
 for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[1], field, value) end

@@ -1,5 +1,5 @@
 -- Revoke a key, unless its organization would be left without an admin key that works as long as this one.
--- KEYS: 1 record, 2 org's admin keys, 3 operator keys
+-- KEYS: 1 record, 2 org's admin keys, 3 operator keys, 4 org's active keys
 -- ARGV: 1 id, 2 now (s), 3 prefix of key records, 4 channel, 5 message
 -- Returns 'revoked' (again, too) | 'last_admin' | 'missing'
 local now = tonumber(ARGV[2])
@@ -25,5 +25,6 @@ end
 redis.call('HSET', KEYS[1], 'revoked_at', ARGV[2])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 'revoked'

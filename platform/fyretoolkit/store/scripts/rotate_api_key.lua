@@ -1,17 +1,46 @@
 -- Put a new key in the place of one that works; the old one goes on until its overlap ends, never longer than it would.
--- KEYS: 1 old record, 2 new record, 3 org's keys, 4 org's admin keys, 5 operator keys
--- ARGV: 1 JSON {id, fields, is_admin, is_operator, now, expires_at, channel, message}
--- Returns 'rotated' | 'inactive'
+-- The new one does not outlive the key of whoever calls, as it was before.
+-- KEYS: 1 old record, 2 new record, 3 org's keys, 4 org's admin keys, 5 operator keys, 6 org's active keys,
+--   7 the caller's key ('' if none)
+-- ARGV: 1 JSON {id, old, fields, is_admin, is_operator, now, expires_at, has_caller, limit?, key_prefix, channel, message}
+-- Returns {'rotated', when it expires or ''} | {'inactive'} | {'caller_inactive'} | {'full'} (`limit` keys work, and the
+--   old one goes on)
 local spec = cjson.decode(ARGV[1])
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'rotated' end -- this very call was sent before
+local now = tonumber(redis.call('TIME')[1])
+
+-- How many keys of the organization work; the list is made anew if there is none.
+local function count_active(active, all)
+  if redis.call('EXISTS', active) == 0 then
+    for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
+      local key = redis.call('HMGET', spec.key_prefix .. id, 'revoked_at', 'expires_at')
+      if not key[1] then redis.call('ZADD', active, key[2] or 'inf', id) end
+    end
+  end
+  redis.call('ZREMRANGEBYSCORE', active, '-inf', now)
+  return redis.call('ZCARD', active)
+end
+
+if redis.call('EXISTS', KEYS[2]) == 1 then -- this very call was sent before
+  return {'rotated', redis.call('HGET', KEYS[2], 'expires_at') or ''}
+end
+if spec.has_caller then
+  local caller = redis.call('HMGET', KEYS[7], 'id', 'revoked_at', 'expires_at')
+  local ends = tonumber(caller[3] or math.huge)
+  if not caller[1] or caller[2] or ends <= now then return {'caller_inactive'} end
+  if ends < tonumber(spec.fields.expires_at or math.huge) then spec.fields.expires_at = caller[3] end
+end
 local old = redis.call('HMGET', KEYS[1], 'id', 'revoked_at', 'expires_at')
 local expires_at = tonumber(old[3] or math.huge)
-if not old[1] or old[2] or expires_at <= spec.now then return 'inactive' end
+if not old[1] or old[2] or expires_at <= spec.now then return {'inactive'} end
+local old_ends = math.min(expires_at, spec.expires_at)
+local active = count_active(KEYS[6], KEYS[3])
+if old_ends > spec.now and active >= (spec.limit or math.huge) then return {'full'} end
 for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[2], field, value) end
 redis.call('ZADD', KEYS[3], 0, spec.id)
+redis.call('ZADD', KEYS[6], spec.fields.expires_at or 'inf', spec.id, old_ends, spec.old)
 if spec.is_admin then redis.call('SADD', KEYS[4], spec.id) end
 if spec.is_operator then redis.call('SADD', KEYS[5], spec.id) end
 redis.call('HSET', KEYS[1],
-  'replaced_by', spec.id, 'expires_at', string.format('%d', math.min(expires_at, spec.expires_at)))
+  'replaced_by', spec.id, 'expires_at', string.format('%d', old_ends))
 redis.call('PUBLISH', spec.channel, spec.message)
-return 'rotated'
+return {'rotated', spec.fields.expires_at or ''}
