@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
 def _examine(examiner: Examiner, chosen: Sequence[Violation]) -> int:
     sections = list(dict.fromkeys(name for violation in chosen for name in violation.tests))
     if failed := examiner.failures(sections):
+        print(examiner.output)
         print(f"Without a violation these tests fail already: {', '.join(failed)}")
         return 1
     unnoticed = 0

@@ -41,12 +41,12 @@ async def test_a_model_shows_its_signature_artifact_and_deployments(bench: Bench
 async def test_a_model_lists_the_deployments_that_serve_it_or_will(
     bench: Bench, status: DeploymentStatus
 ) -> None:
-    """Failed and draining ones were listed; beside them, those of the public model answer."""
+    """Failed and draining ones were listed; while no own one takes traffic, those of the public model answer."""
     public = await bench.deploy("digits")
     own = await bench.deploy("digits", org=DEMO_ORG, status=status)
-    is_serving = status in ("provisioning", "ready", "degraded")
+    serving = {"provisioning": [own.id, public.id], "ready": [own.id], "degraded": [own.id]}
     model = (await bench.request("GET", "/models/digits")).json()
-    assert model["deployments"] == [own.id if is_serving else public.id]
+    assert model["deployments"] == serving.get(status, [public.id])
 
 
 async def test_a_model_in_training_has_no_signature(bench: Bench) -> None:

@@ -206,7 +206,9 @@ async def test_nested_edges_say_it_once(bench: Bench, key: str) -> None:
     """As in the product, where Serve's wrapper stands between the app's edge and another one outside of it."""
     await bench.deploy("digits")
     transport = httpx.ASGITransport(Edge(Edge(bench.app)), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api.localhost", auth=(key, "")) as http:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://api.localhost", auth=(key, "")
+    ) as http:
         for answer in (
             await http.get("/models"),
             await http.get("/jobs/job_unknown"),

@@ -72,6 +72,8 @@ class Examiner:
         state = read_state(Home(platform.home))
         assert state is not None
         self.copy = copy
+        self.output = ""
+        """What the last tests printed."""
         self._port = free_port()  # one for all, as the links of remembered jobs lead there
         self._environ = {
             **platform.environ,
@@ -91,6 +93,7 @@ class Examiner:
             paths = [str(CONFORMANCE / f"test_{name}.py") for name in modules]
             done = self._run("-m", "pytest", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider", "-m", "not front",
                              *options, *paths)  # fmt: skip
+        self.output = done.stdout
         found = [f"{module}::{test}" for module, test in _FAILED.findall(done.stdout)]
         assert done.returncode == (1 if found else 0), done.stdout[-4000:] + done.stderr[-4000:]
         return list(dict.fromkeys(found))

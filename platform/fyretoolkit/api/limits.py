@@ -1,8 +1,8 @@
 """Rate limits of a request: its category, its key's plan, the headers that say where the key stands.
 
 Reads and writes are counted in Redis one by one; predictions use tokens that this process holds (`leases.py`). A plan
-without a limit asks Redis nothing. Requests without a valid key are not counted: they have no key to count them for; but those
-with a link to a job's results are, for that job.
+without a limit asks Redis nothing. Requests without a valid key have no key to count them for; downloads with a link
+are counted for their job.
 """
 
 from __future__ import annotations
