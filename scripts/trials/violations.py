@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fyretoolkit.settings import PROJECT_ROOT
 from scripts.trials.platforms import own_platform
 from tests.conftest import RATE_WINDOW_S
 from tests.contract.conformance.violations import VIOLATIONS
-from tests.support.copies import Examiner, Violation, copy_product, violated
+from tests.support.copies import Examiner, Violation, changed, copy_product, violated
 
 HELP = "plants violations of the HTTP contract; the conformance tests must notice each"
 
@@ -31,6 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a line for each violation; 1 if one went unnoticed."""
     chosen = [each for each in VIOLATIONS if not options.names or each.name in options.names]
+    for violation in chosen:
+        changed(PROJECT_ROOT, violation)
     unknown = set(options.names) - {each.name for each in chosen}
     if unknown:
         print(f"No such violation: {', '.join(sorted(unknown))}")

@@ -49,16 +49,26 @@ def copy_product(folder: Path) -> Path:
     return folder
 
 
+def changed(root: Path, violation: Violation) -> str:
+    """The text of the violated file under `root`.
+
+    Raises:
+        AssertionError: the product no longer has what is to be replaced, or has it twice.
+    """
+    text = (root / violation.file).read_text("utf-8")
+    found = text.count(violation.old)
+    assert found == 1, (
+        f"{violation.name}: its text is {found} times in {violation.file}, not once: correct it"
+    )
+    return text.replace(violation.old, violation.new)
+
+
 @contextmanager
 def violated(copy: Path, violation: Violation) -> Iterator[None]:
     """The copy with the violation in it, and without it afterwards."""
     path = copy / violation.file
     text = path.read_text("utf-8")
-    found = text.count(violation.old)
-    assert found == 1, (
-        f"{violation.name}: its text is {found} times in {violation.file}, not once: correct it"
-    )
-    path.write_text(text.replace(violation.old, violation.new), "utf-8")
+    path.write_text(changed(copy, violation), "utf-8")
     try:
         yield
     finally:

@@ -45,6 +45,14 @@ def failed(org: Organization) -> dict[str, Any]:
     return org.caller.settled_deployment(**NOWHERE)
 
 
+@sentence("deploy-29")
+def test_waiting_for_capacity_ends_when_the_caller_said(caller: Caller) -> None:
+    """More GPUs than any test machine has."""
+    uri = caller.upload(lookup(), "roomy.onnx")
+    waited = caller.settled_deployment(model_uri=uri, num_gpus=64, max_wait_s=1)
+    assert (waited["status"], waited["error"]["code"], waited["max_wait_s"]) == ("failed", "no_capacity", 1)
+
+
 @sentence("deploy-1", "deploy-2", "deploy-3")
 def test_the_answer_to_a_creation(caller: Caller) -> None:
     """At once, with every field, before anything was fetched."""
