@@ -6,11 +6,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from fyretoolkit.store.embedded import EmbeddedRedis
 from tests.support.platform import RunningPlatform
+
+# How long an example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 RATE_WINDOW_S = 6
 """Of the running platform: short, so that a test may wait until a limit is free again."""
