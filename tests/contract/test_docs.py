@@ -48,7 +48,8 @@ async def test_the_renderer_is_the_one_that_scripts_vendor_brought() -> None:
     assert "Apache License" in (RENDERER / "LICENSE").read_text("utf-8")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium; .ci/run installs it")
+# The one test that needs what no lock can bring. The tests above it hold the page's parts together without a browser.
+@pytest.mark.skipif(CHROMIUM is None, reason="install Debian's chromium to run it, as .ci/run does")
 async def test_a_browser_shows_every_operation(bench: Bench, tmp_path: Path) -> None:
     """A policy that refuses the page its own scripts would leave it empty, whatever its source says."""
     assert CHROMIUM

@@ -7,6 +7,7 @@ Every atomic change is one script in `scripts/`, checked for the writer's epoch 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -27,9 +28,15 @@ _SOCKET_TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 64
 
 
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+
+
 @cache
 def _source(name: str) -> str:
-    return resources.files("fyretoolkit.store").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+    """A script; a line `-- include NAME` stands for the functions in `scripts/included/NAME.lua`."""
+    scripts = resources.files("fyretoolkit.store").joinpath("scripts")
+    text = scripts.joinpath(f"{name}.lua").read_text("utf-8")
+    return _INCLUDE.sub(lambda line: scripts.joinpath("included", f"{line[1]}.lua").read_text("utf-8"), text)
 
 
 class Store:

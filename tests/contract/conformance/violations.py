@@ -302,8 +302,8 @@ VIOLATIONS = (
     Violation(
         "deleted deployments stay in the list",
         f"{ROUTES}/deployments.py",
-        "keep=lambda item: item.status not in _GONE)",
-        "keep=lambda item: item.status is not None)",
+        "return deployment.status not in _GONE",
+        "return deployment.status is not None",
         ("deployments",),
     ),
     Violation(

@@ -7,14 +7,14 @@ keep the secret: whoever lost the answer revokes the key, or rotates it with `ov
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
 from fyretoolkit.api.dependencies import Admin, Parts, json_body
 from fyretoolkit.api.openapi import Responses, component, failures, request_body
-from fyretoolkit.api.pages import check_cursor, fill_page
+from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.api_keys import DEMO_KEY_ID, PREFIX, ApiKey, new_key, new_replacement
 from fyretoolkit.core.errors import PlatformError
@@ -70,12 +70,7 @@ async def list_api_keys(
     """The organization's keys, newest first, masked; revoked ones too."""
     if query.starting_after != DEMO_KEY_ID:
         check_cursor(query.starting_after, PREFIX)
-
-    async def fetch(limit: int, after: ApiKey | None) -> Sequence[ApiKey]:
-        cursor = after.id if after else query.starting_after
-        return await services.api_keys.page(principal.org, limit, starting_after=cursor)
-
-    found, has_more = await fill_page(fetch, query.limit)
+    found, has_more = await page_by_id(principal.org, query, services.api_keys)
     now = time.time()
     return Page[ApiKeyResource](
         data=[ApiKeyResource.from_record(key, now=now) for key in found], has_more=has_more

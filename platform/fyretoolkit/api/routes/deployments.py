@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,7 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
 from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, failures, request_body
-from fyretoolkit.api.pages import check_cursor, fill_page
+from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.services import Services
 from fyretoolkit.api.sources import not_ready, resolve_source
 from fyretoolkit.core.deployments import PREFIX, Deployment
@@ -85,12 +84,7 @@ async def list_deployments(
 ) -> Page[DeploymentResource]:
     """The organization's deployments that were not deleted, newest first."""
     check_cursor(query.starting_after, PREFIX)
-
-    async def fetch(limit: int, after: Deployment | None) -> Sequence[Deployment]:
-        cursor = after.id if after else query.starting_after
-        return await services.deployments.page(principal.org, limit, starting_after=cursor)
-
-    found, has_more = await fill_page(fetch, query.limit, keep=lambda item: item.status not in _GONE)
+    found, has_more = await page_by_id(principal.org, query, services.deployments, keep=_is_listed)
     data = await asyncio.gather(*(_resource_of(services, deployment) for deployment in found))
     return Page[DeploymentResource](data=list(data), has_more=has_more)
 
@@ -146,6 +140,10 @@ async def delete_deployment(deployment_id: str, principal: Writer, services: Par
             deployment, DeploymentStatus.DRAINING, message="The caller deleted it."
         )
     return DeletedDeployment(id=deployment.id)
+
+
+def _is_listed(deployment: Deployment) -> bool:
+    return deployment.status not in _GONE
 
 
 async def _new_deployment(services: Services, org: str, body: DeploymentCreate) -> Deployment:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from fyretoolkit.api.dependencies import Parts, Reader, Writer
 from fyretoolkit.api.forms import PART
 from fyretoolkit.api.idempotency import Claim, claim_over, created, find_replay, header_key, replayed
 from fyretoolkit.api.openapi import creation_headers, download, failures
-from fyretoolkit.api.pages import check_cursor, fill_page
+from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.responses import Download
 from fyretoolkit.api.services import Services
 from fyretoolkit.api.uploads import Upload, receive_upload
@@ -85,12 +85,7 @@ async def list_files(
 ) -> Page[FileResource]:
     """The organization's files that have not expired, newest first."""
     check_cursor(query.starting_after, PREFIX)
-
-    async def fetch(limit: int, after: StoredFile | None) -> Sequence[StoredFile]:
-        cursor = after.id if after else query.starting_after
-        return await services.files.page(principal.org, limit, starting_after=cursor)
-
-    found, has_more = await fill_page(fetch, query.limit)
+    found, has_more = await page_by_id(principal.org, query, services.files)
     return Page[FileResource](data=[FileResource.from_record(file) for file in found], has_more=has_more)
 
 

@@ -13,7 +13,7 @@ from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
 from fyretoolkit.api.downloads import MEDIA_TYPES, PARTIAL, ErrorsOwner, OutputOwner, links_of, open_download
 from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, download, failures, request_body
-from fyretoolkit.api.pages import check_cursor, fill_page
+from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.requests import base_url
 from fyretoolkit.api.routes.models import known_model
 from fyretoolkit.api.services import Services
@@ -82,12 +82,7 @@ async def list_jobs(
 ) -> Page[JobResource]:
     """Newest first."""
     check_cursor(query.starting_after, PREFIX)
-
-    async def fetch(limit: int, after: BatchJob | None) -> Sequence[BatchJob]:
-        cursor = after.id if after else query.starting_after
-        return await services.jobs.page(principal.org, limit, starting_after=cursor)
-
-    found, has_more = await fill_page(fetch, query.limit)
+    found, has_more = await page_by_id(principal.org, query, services.jobs)
     return Page[JobResource](data=await _resources_of(services, request, found), has_more=has_more)
 
 

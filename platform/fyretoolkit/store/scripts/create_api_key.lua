@@ -10,17 +10,7 @@
 local spec = cjson.decode(ARGV[1])
 local now = tonumber(redis.call('TIME')[1])
 
--- How many keys of the organization work; the list is made anew if there is none.
-local function count_active(active, all)
-  if redis.call('EXISTS', active) == 0 then
-    for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
-      local key = redis.call('HMGET', spec.key_prefix .. id, 'revoked_at', 'expires_at')
-      if not key[1] then redis.call('ZADD', active, key[2] or 'inf', id) end
-    end
-  end
-  redis.call('ZREMRANGEBYSCORE', active, '-inf', now)
-  return redis.call('ZCARD', active)
-end
+-- include making_keys
 local is_there = redis.call('EXISTS', KEYS[1]) == 1
 if spec.is_first and not is_there then
   for _, id in ipairs(redis.call('SMEMBERS', KEYS[4])) do
@@ -30,12 +20,9 @@ if spec.is_first and not is_there then
 end
 if not is_there then
   if spec.has_caller then
-    local caller = redis.call('HMGET', KEYS[7], 'id', 'revoked_at', 'expires_at')
-    local ends = tonumber(caller[3] or math.huge)
-    if not caller[1] or caller[2] or ends <= now then return {'caller_inactive'} end
-    if not spec.organization and ends < tonumber(spec.fields.expires_at or math.huge) then
-      spec.fields.expires_at = caller[3]
-    end
+    local ends = end_of_key(KEYS[7])
+    if not ends then return {'caller_inactive'} end
+    if not spec.organization then end_by(ends) end
   end
   if count_active(KEYS[5], KEYS[2]) >= (spec.limit or math.huge) then return {'full'} end
 end

@@ -8,26 +8,15 @@
 local spec = cjson.decode(ARGV[1])
 local now = tonumber(redis.call('TIME')[1])
 
--- How many keys of the organization work; the list is made anew if there is none.
-local function count_active(active, all)
-  if redis.call('EXISTS', active) == 0 then
-    for _, id in ipairs(redis.call('ZRANGE', all, 0, -1)) do
-      local key = redis.call('HMGET', spec.key_prefix .. id, 'revoked_at', 'expires_at')
-      if not key[1] then redis.call('ZADD', active, key[2] or 'inf', id) end
-    end
-  end
-  redis.call('ZREMRANGEBYSCORE', active, '-inf', now)
-  return redis.call('ZCARD', active)
-end
+-- include making_keys
 
 if redis.call('EXISTS', KEYS[2]) == 1 then -- this very call was sent before
   return {'rotated', redis.call('HGET', KEYS[2], 'expires_at') or ''}
 end
 if spec.has_caller then
-  local caller = redis.call('HMGET', KEYS[7], 'id', 'revoked_at', 'expires_at')
-  local ends = tonumber(caller[3] or math.huge)
-  if not caller[1] or caller[2] or ends <= now then return {'caller_inactive'} end
-  if ends < tonumber(spec.fields.expires_at or math.huge) then spec.fields.expires_at = caller[3] end
+  local ends = end_of_key(KEYS[7])
+  if not ends then return {'caller_inactive'} end
+  end_by(ends)
 end
 local old = redis.call('HMGET', KEYS[1], 'id', 'revoked_at', 'expires_at')
 local expires_at = tonumber(old[3] or math.huge)
