@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,26 +110,33 @@ class RunningPlatform:
         state = read_state(Home(self.home))
         if state is None:
             return []
-        pids = find_ours(state.run_id, state.pid, state.start_ticks)
-        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        found = []
+        for pid in find_ours(state.run_id, state.pid, state.start_ticks):
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+        return found
+
+    def titled(self, part: str) -> list[psutil.Process]:
+        """The live processes of this copy whose command line, which Ray sets as a title, contains `part`."""
+        return [each for each in self.processes() if part in _command_line(each)]
 
     def kill(self, name: str) -> int:
-        """`kill -9` the one process of this copy whose command line begins with `name`; its pid."""
+        """`kill -9` a process of this copy whose command line contains `name`; its pid."""
 
         def find() -> psutil.Process | None:
-            matching = [each for each in self.processes() if " ".join(_command_line(each)).startswith(name)]
-            return matching[0] if matching else None
+            return next(iter(self.titled(name)), None)
 
         process = until(find, timeout_s=20, what=f"a process {name!r}")
         process.send_signal(signal.SIGKILL)
         return process.pid
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def _command_line(process: psutil.Process) -> str:
+    """Of a process that may be ending at this moment: nothing then."""
     try:
-        return process.cmdline()
+        return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []
+        return ""
 
 
 def submit(client: httpx.Client, model: str, input_url: str, **fields: Any) -> str:

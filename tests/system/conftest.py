@@ -22,23 +22,6 @@ def client(platform: RunningPlatform) -> Iterator[httpx.Client]:
         yield client
 
 
-TWO_INGRESSES = {"ingress": {"replicas": 2}, "limits": {"rate_window_s": 6}}
-SMALL_PLAN = {"read": 40, "write": 40, "inference": 80}
-
-
-@pytest.fixture(scope="session")
-def two_ingress_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """A platform with two ingress replicas, a short rate window, the plan `small` and no models."""
-    folder = tmp_path_factory.mktemp("two_ingresses")
-    copy = RunningPlatform.in_folder(folder, TWO_INGRESSES, {"small": SMALL_PLAN})
-    try:
-        copy.up("--no-demo")
-        yield copy
-    finally:
-        copy.down()
-    assert copy.processes() == []
-
-
 @pytest.fixture(scope="session")
 def glosses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2,942 WordNet glosses as JSONL; 1,191 of them are positive by the model run one at a time."""

@@ -6,14 +6,12 @@ import csv
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from batch.shards import Plan
@@ -105,12 +103,7 @@ def long_input(glosses: Path, tmp_path: Path) -> Path:
 
 def runners(platform: RunningPlatform) -> list[int]:
     """The processes of this copy that hold a run."""
-    pids = []
-    for process in platform.processes():
-        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if " ".join(process.cmdline()).startswith("ray::RunnerActor"):
-                pids.append(process.pid)
-    return pids
+    return [each.pid for each in platform.titled("ray::RunnerActor")]
 
 
 def committed_rows(platform: RunningPlatform, job_id: str) -> list[int]:

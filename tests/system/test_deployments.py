@@ -43,7 +43,7 @@ def test_deploy_predict_delete(client: httpx.Client, platform: RunningPlatform, 
         timeout_s=30,
         what="the deployment deleted, its replica gone",
     )
-    assert not [each for each in platform.processes() if ready["id"] in " ".join(each.cmdline())]
+    assert not platform.titled(ready["id"])
     assert client.get("/models/lookup-table").json()["status"] == "ready"
     assert ready["id"] not in [each["id"] for each in client.get("/deployments").json()["data"]]
 
@@ -76,7 +76,7 @@ def test_a_missing_artifact_fails_with_its_code(client: httpx.Client, tmp_path: 
 
 def replica_pids(platform: RunningPlatform, name: str) -> set[int]:
     """The processes of a deployment's replicas."""
-    return {each.pid for each in platform.processes() if name in " ".join(each.cmdline())}
+    return {each.pid for each in platform.titled(name)}
 
 
 def test_replicas_come_and_go_without_a_restart(

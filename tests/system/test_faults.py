@@ -93,7 +93,7 @@ def test_a_pool_of_workers_survives_the_loss_of_one(
 
 def kill_redis(platform: RunningPlatform) -> None:
     """`kill -9` its one server."""
-    (server,) = (each for each in platform.processes() if each.name() in ("valkey-server", "redis-server"))
+    (server,) = platform.titled("valkey-server") + platform.titled("redis-server")
     server.kill()
 
 

@@ -30,7 +30,7 @@ def upload(client: httpx.Client, content: bytes, filename: str) -> str:
 
 def ingress_of(platform: RunningPlatform) -> psutil.Process:
     """The one process of the ingress replica."""
-    (found,) = [each for each in platform.processes() if "Ingress" in " ".join(each.cmdline())]
+    (found,) = platform.titled("ray::ServeReplica:ingress:Ingress")
     return found
 
 

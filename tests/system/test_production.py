@@ -162,9 +162,7 @@ def test_no_file_and_no_private_address_is_read(production: Production, url: str
 
 def test_the_api_alone_listens_for_other_machines(production: Production) -> None:
     """HAProxy's frontend does; its pages, the replicas' servers and Ray's stay on loopback."""
-    with httpx.Client(
-        trust_env=False
-    ) as client:  # 127.0.0.2 is answered by who listens on every address alone
+    with httpx.Client(trust_env=False) as client:  # only who listens on every address answers on 127.0.0.2
         assert client.get(f"http://127.0.0.2:{production.copy.port}/healthz").status_code == 200
     listening = {
         connection.laddr

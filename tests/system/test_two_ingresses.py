@@ -1,0 +1,243 @@
+"""Two ingress replicas share what must not double: rate limits, and the objects that idempotency keys make."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from fyretoolkit.settings import PROJECT_ROOT
+from tests.support.platform import RunningPlatform, deployed, finished, until
+
+pytestmark = pytest.mark.system
+
+TWO_INGRESSES = {"ingress": {"replicas": 2}, "limits": {"rate_window_s": 6}}
+SMALL_PLAN = {"read": 40, "write": 40, "inference": 80}
+INGRESS = "ray::ServeReplica:ingress:Ingress"
+DIGITS = PROJECT_ROOT / "configs" / "demo_models" / "digits"
+
+
+@pytest.fixture(scope="module")
+def two_ingresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform with two ingress replicas, a short rate window, the plan `small` and no models."""
+    folder = tmp_path_factory.mktemp("two_ingresses")
+    copy = RunningPlatform.in_folder(folder, TWO_INGRESSES, {"small": SMALL_PLAN})
+    try:
+        copy.up("--no-demo")
+        yield copy
+    finally:
+        copy.down()
+    assert copy.processes() == []
+
+
+def ingress_replicas(platform: RunningPlatform) -> list[psutil.Process]:
+    """The processes that serve the API."""
+    return platform.titled(INGRESS)
+
+
+CALLERS = 64
+ANSWERED_BEFORE_KILL = 4
+
+
+@dataclass
+class Callers:
+    """Callers that begin together, and each of whom tries again until it has an answer."""
+
+    url: str
+    key: str
+    body: dict[str, Any]
+    begin: threading.Barrier = field(default_factory=lambda: threading.Barrier(CALLERS + 1))
+    answers: list[httpx.Response] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def call(self) -> None:
+        """One caller: a connection of its own, made before the others begin."""
+        with httpx.Client(base_url=self.url, auth=(self.key, ""), timeout=30, trust_env=False) as client:
+            client.get("/healthz")
+            self.begin.wait()
+            deadline = time.monotonic() + 60
+            while (answer := self._try(client)) is None:
+                assert time.monotonic() < deadline, self.failures
+                time.sleep(0.05)
+            self.answers.append(answer)
+
+    def _try(self, client: httpx.Client) -> httpx.Response | None:
+        """The answer, if it is one: a lost connection and a 5xx say nothing about what happened."""
+        try:
+            answer = client.post("/batch/digits", json=self.body)
+        except httpx.TransportError as error:
+            self.failures.append(type(error).__name__)
+            return None
+        if answer.status_code >= 500:
+            self.failures.append(str(answer.status_code))
+            return None
+        return answer
+
+
+def with_a_model(platform: RunningPlatform) -> str:
+    """The key of a new organization without limits, which owns the model `digits`."""
+    with platform.client() as operator:
+        made = operator.post("/organizations", json={"name": "race", "plan": "unlimited"})
+    assert made.status_code == 201, made.text
+    key: str = made.json()["api_key"]["key"]
+    with client_of(platform, key) as client:
+        registered = client.post("/models", json={"id": "digits", "model_uri": DIGITS.as_uri()})
+        assert registered.status_code == 201, registered.text
+        until(
+            lambda: client.get("/models/digits").json()["status"] == "ready", timeout_s=60, what="the model"
+        )
+    return key
+
+
+def client_of(platform: RunningPlatform, key: str) -> httpx.Client:
+    """A client with this key."""
+    return httpx.Client(base_url=platform.url, auth=(key, ""), timeout=30, trust_env=False)
+
+
+def test_simultaneous_calls_with_one_key_make_one_job_whatever_crashes(
+    two_ingresses: RunningPlatform, tmp_path: Path
+) -> None:
+    """64 callers, an ingress replica killed with SIGKILL between their answers: all answers equal, one job."""
+    platform = two_ingresses
+    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="two ingress replicas")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"input": [0] * 64}) + "\n", "utf-8")
+    key = with_a_model(platform)
+    callers = Callers(platform.url, key, {"input_url": rows.as_uri(), "idempotency_key": "one"})
+    victim = ingress_replicas(platform)[0].pid
+    with ThreadPoolExecutor(CALLERS) as pool:
+        calls = [pool.submit(callers.call) for _ in range(CALLERS)]
+        callers.begin.wait()
+        until(lambda: len(callers.answers) >= ANSWERED_BEFORE_KILL, timeout_s=60, what="the first answers")
+        os.kill(victim, signal.SIGKILL)
+        answered_before_kill = len(callers.answers)
+        for call in calls:
+            call.result()
+    assert answered_before_kill < CALLERS, "the kill came too late to matter"
+    assert len(callers.answers) == CALLERS
+    first = callers.answers[0]
+    assert first.status_code == 202
+    job = first.json()
+    assert first.headers["location"] == f"/jobs/{job['id']}"
+    for answer in callers.answers:
+        assert (answer.status_code, answer.content, answer.headers["location"]) == (
+            first.status_code,
+            first.content,
+            first.headers["location"],
+        )
+    created = [each for each in callers.answers if each.headers.get("idempotent-replayed") != "true"]
+    assert len(created) <= 1, "the answer that created the job may have been lost; two cannot have"
+    with client_of(platform, key) as client:
+        assert [each["id"] for each in client.get("/jobs").json()["data"]] == [job["id"]]
+        finished(client, job["id"])
+        assert [each["id"] for each in client.get("/jobs").json()["data"]] == [job["id"]]
+    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="another replica in its place")
+
+
+WINDOW_S = TWO_INGRESSES["limits"]["rate_window_s"]
+WINDOWS = 3
+CLIENTS = 8
+PAUSE_S = 0.2
+"""Between two tries of a client that is over the limit: eight of them ask forty times a second."""
+USABLE = {"read": 0.98, "write": 0.98, "inference": 0.95}
+
+Send = Callable[[httpx.Client], httpx.Response]
+SENDS: dict[str, Send] = {
+    "read": lambda client: client.get("/models"),
+    "write": lambda client: client.delete("/deployments/dep_unknown"),
+    "inference": lambda client: client.post("/predict/digits", json={"inputs": [[0.0] * 64]}),
+}
+ADMITTED = {"read": 200, "write": 404, "inference": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One request; it was admitted or refused at some moment between `sent` and `answered`."""
+
+    sent: float
+    answered: float
+    status: int
+
+
+def hammer(client: httpx.Client, send: Send, start: threading.Barrier) -> list[Try]:
+    """One caller that asks again and again for three windows."""
+    tries = []
+    start.wait()
+    deadline = time.monotonic() + WINDOWS * WINDOW_S
+    while (sent := time.monotonic()) < deadline:
+        answer = send(client)
+        tries.append(Try(sent, time.monotonic(), answer.status_code))
+        if answer.status_code == 429:
+            assert {"retry-after", "x-ratelimit-reset"} <= set(answer.headers)
+            time.sleep(PAUSE_S)
+    return tries
+
+
+def most_within(tries: list[Try], window_s: float) -> int:
+    """The most tries that any window of this length holds from end to end."""
+    return max(
+        sum(first.sent <= each.sent and each.answered < first.sent + window_s for each in tries)
+        for first in tries
+    )
+
+
+def test_the_limit_is_never_passed_and_nearly_all_of_it_is_usable(
+    two_ingresses: RunningPlatform,
+) -> None:
+    """Eight clients a category, all categories at once, for three windows.
+
+    When a request was counted is not seen from outside, only that it was between its being sent and its answer. So two
+    bounds are asserted that hold for every possible moment in between. Never above: requests that lie in a window from
+    end to end were certainly counted within it, so that they exceed the limit proves that the limit was passed; a
+    limit that is kept cannot fail this, and what it overlooks is the length of a request at either end of a window
+    (milliseconds of six seconds). Usable: answers that came within three windows of the first request were counted
+    within them; three windows have room for three times the limit.
+    """
+    platform = two_ingresses
+    assert len(ingress_replicas(platform)) == 2
+    with caller_on_small_plan(platform) as client, ThreadPoolExecutor(CLIENTS * len(SENDS)) as pool:
+        start = threading.Barrier(CLIENTS * len(SENDS))
+        running = {
+            category: [pool.submit(hammer, client, send, start) for _ in range(CLIENTS)]
+            for category, send in SENDS.items()
+        }
+        tries = {
+            category: [each for one in callers for each in one.result()]
+            for category, callers in running.items()
+        }
+    for category, made in tries.items():
+        limit = SMALL_PLAN[category]
+        assert {each.status for each in made} == {ADMITTED[category], 429}, category
+        admitted = [each for each in made if each.status != 429]
+        assert most_within(admitted, WINDOW_S) <= limit, category
+        deadline = min(each.sent for each in made) + WINDOWS * WINDOW_S
+        in_time = sum(each.answered <= deadline for each in admitted)
+        assert in_time >= USABLE[category] * WINDOWS * limit, (category, in_time)
+
+
+@contextmanager
+def caller_on_small_plan(platform: RunningPlatform) -> Iterator[httpx.Client]:
+    """A client whose key has used nothing of its limit, of an organization with one ready model."""
+    with platform.client() as operator:
+        made = operator.post("/organizations", json={"name": "hammers", "plan": "unlimited"}).json()
+        owner = httpx.BasicAuth(made["api_key"]["key"], "")
+        with httpx.Client(base_url=platform.url, auth=owner, timeout=60, trust_env=False) as client:
+            body = {"model_uri": DIGITS.as_uri(), "model_id": "digits", "region": "us-east-1"}
+            assert deployed(client, body)["status"] == "ready"
+            changed = operator.patch(f"/organizations/{made['id']}", json={"plan": "small"})
+            assert changed.json()["plan"] == "small", changed.text
+            fresh = client.post("/api_keys", json={"name": "fresh"}).json()  # no replica remembers it
+            client.auth = httpx.BasicAuth(fresh["key"], "")
+            yield client
