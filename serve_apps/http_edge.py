@@ -1,17 +1,23 @@
 """The middleware that Serve puts around every HTTP server it opens: ingress, model replicas, fallback proxy.
 
-Serve's own wrapper reads client headers (timeouts, request ids) before any application sees them, and appends a second
-X-Request-Id. The API's edge therefore stands outside of it too. Serve finds `middlewares` through
+Predictions are answered here, before Serve's own wrapper of a request, which costs more than all the rest of one
+(decisions/0005). Serve's wrapper also reads client headers (timeouts, request ids) before any application sees them,
+and appends a second X-Request-Id, so the API's edge stands outside of it too. Serve finds `middlewares` through
 RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH.
 """
 
 from __future__ import annotations
 
+from ray.serve.context import _get_internal_replica_context
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fyretoolkit.api.edge import Edge
+from fyretoolkit.api.predict import is_prediction
+from fyretoolkit.core.deployments import PREFIX
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import UPLOAD_PATH
+from fyretoolkit.core.ids import is_id
 
 _DISCONNECT_DISABLED = (b"x-request-disconnect-disabled", b"?1")
 
@@ -34,6 +40,48 @@ class Unqueued:
         await self._app(scope, receive, send)
 
 
+class NoDetour:
+    """Refuses every request that reaches a model replica's own HTTP server: nobody goes around the ingress.
+
+    Serve opens one in each replica of each application, whether it has a route or not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_model_replica():
+            raise PlatformError("not_found")
+        await self._app(scope, receive, send)
+
+
+class Predictions:
+    """Hands predictions to the endpoint of this process, if it has one: the replicas of the ingress do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _endpoint is not None and is_prediction(scope):
+            await _endpoint(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+_endpoint: ASGIApp | None = None
+
+
+def answer_predictions(endpoint: ASGIApp) -> None:
+    """From now on this process's HTTP server has predictions answered by `endpoint`."""
+    global _endpoint  # noqa: PLW0603 - Serve makes the middleware, and gives it nothing of the application
+    _endpoint = endpoint
+
+
 def middlewares() -> list[Middleware]:
     """What Serve wraps its HTTP servers in, the outermost last."""
-    return [Middleware(Unqueued), Middleware(Edge)]
+    return [Middleware(Unqueued), Middleware(NoDetour), Middleware(Edge), Middleware(Predictions)]
+
+
+def _is_model_replica() -> bool:
+    context = _get_internal_replica_context()
+    return context is not None and is_id(context.app_name, PREFIX)

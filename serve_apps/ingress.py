@@ -13,6 +13,7 @@ from fyretoolkit.api.app import create_app
 from fyretoolkit.api.services import open_services
 from fyretoolkit.settings import Settings, settings
 from serve_apps.controller import NAME, NAMESPACE
+from serve_apps.http_edge import answer_predictions
 from serve_apps.replica_call import HandleCall
 
 _MAX_ONGOING_REQUESTS = 1000
@@ -26,7 +27,9 @@ class Ingress:
             "fyre_predictions_without_redis",
             "Predictions admitted on the tokens granted last, because Redis was away.",
         )
-        return create_app(open_services(settings(), HandleCall(), _control_state, on_degraded=degraded.inc))
+        app = create_app(open_services(settings(), HandleCall(), _control_state, on_degraded=degraded.inc))
+        answer_predictions(app.state.predict)
+        return app
 
 
 async def _control_state() -> dict[str, str]:

@@ -8,36 +8,41 @@ It has no `__call__`: nobody reaches a model around the ingress.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import ray
 from ray import serve
 
+from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.runner import ModelRunner, Prediction
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.serving.inference import answer
+from fyretoolkit.serving.replica import Load, ReplicaAnswer
+from fyretoolkit.serving.replica_load import ReplicaLoad
 from fyretoolkit.settings import settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 
 _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
+_RECORD_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunAnswer:
-    """What one call of a replica gives: row i of `outputs` is row `kept[i]` of the call's arrays."""
+class ModelFailure:
+    """A call that the model failed as a whole; an exception would arrive wrapped in Ray's own."""
 
-    outputs: dict[str, np.ndarray]
-    kept: list[int]
-    failed: dict[int, str]
-    """Rows that the model cannot run, each with the reason."""
-    compute_ms: float
+    code: str
+    message: str
 
 
 class ModelServer:
@@ -45,13 +50,16 @@ class ModelServer:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits an async constructor
         self._application = serve.get_replica_context().app_name
+        self._batching: Batching | None = None
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnx")
+        self._load = ReplicaLoad(settings().autoscaling.window_s)
         store = Store(settings().redis_url.get_secret_value())
         deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
         try:
             assignment = await _assignment(deployments, self._application)
             self._runner = await asyncio.to_thread(_load, assignment)
-            await self.warm_up()
+            await self._infer()
+            await self._find_batching(deployments, assignment)
         except Exception as error:
             code, message = _failure(error)
             await deployments.report_load_failure(self._application, code, message)
@@ -59,23 +67,83 @@ class ModelServer:
         finally:
             await store.close()
 
-    async def predict(self, arrays: Mapping[str, np.ndarray]) -> RunAnswer:
+    async def predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer | ModelFailure:
         """Run the model over arrays that fit its signature; rows that fail are named, the others answered."""
-        started = time.perf_counter()
-        run = partial(self._runner.run_isolating, arrays)
-        ran = await asyncio.get_running_loop().run_in_executor(self._threads, run)
-        return RunAnswer(ran.outputs, ran.kept, ran.failed, (time.perf_counter() - started) * 1000)
+        run = partial(self._answer, arrays)
+        try:
+            with self._load.answering(load):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except PlatformError as error:
+            return ModelFailure(error.code, error.message)
 
-    async def warm_up(self) -> None:
-        """Run the model's own example once, from JSON to JSON.
+    def _answer(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
+        with self._load.computing():
+            return answer(self._runner, arrays)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `serve_apps.autoscaling` decides by. Serve asks for it under this name."""
+        return self._load.stats()
+
+    async def ping(self) -> None:
+        """Answers: the replica is there."""
+
+    async def warm_up(self) -> dict[str, object]:
+        """Run the model's own example once, from JSON to JSON; the JSON of the deployment's `Batching`.
+
+        Which is measured at the first warm-up. The controller puts it on record, where all other replicas find it.
 
         Raises:
-            PlatformError: `warmup_failed`.
+            PlatformError: `warmup_failed`, or what `ModelRunner.measure` raises.
         """
+        await self._infer()
+        return (self._batching or await self._measure()).to_json()
+
+    async def _infer(self) -> None:
         run = partial(self._runner.predict, self._runner.example_items())
         for outcome in await asyncio.get_running_loop().run_in_executor(self._threads, run):
             if not isinstance(outcome, Prediction):
                 raise PlatformError("warmup_failed", f"The first inference failed: {outcome.message}")
+
+    async def _measure(self) -> Batching:
+        return self._adopt(
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._runner.measure)
+        )
+
+    def _adopt(self, batching: Batching) -> Batching:
+        self._batching = batching
+        self._runner.max_batch_size = batching.max_batch_size
+        return batching
+
+    async def _find_batching(self, deployments: DeploymentStore, assignment: Assignment) -> None:
+        """Adopt what is on record; until something is, run every row alone, which is right for any model."""
+        if not await self._is_batching_found(deployments, assignment):
+            self._runner.max_batch_size = 1
+            self._watch = asyncio.get_running_loop().create_task(self._watch_record(assignment))
+
+    async def _watch_record(self, assignment: Assignment) -> None:
+        """Look at the record until it says what the replica that was warmed up measured, or this one is that one."""
+        store = Store(settings().redis_url.get_secret_value())
+        deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
+        try:
+            while not await self._is_batching_found(deployments, assignment):  # noqa: ASYNC110 - it is in Redis
+                await asyncio.sleep(_RECORD_LOOK_S)
+        finally:
+            await store.close()
+
+    async def _is_batching_found(self, deployments: DeploymentStore, assignment: Assignment) -> bool:
+        if self._batching is not None:
+            return True
+        try:
+            deployment = await deployments.get(assignment.org, assignment.deployment)
+        except PlatformError:  # the store is away: the next look may find it
+            return False
+        if deployment is None:
+            return False
+        if deployment.batching is not None:
+            self._adopt(Batching.from_json(deployment.batching))
+        elif deployment.status is not DeploymentStatus.PROVISIONING:
+            await self._measure()  # an older version made it ready
+        return self._batching is not None
 
 
 async def _assignment(deployments: DeploymentStore, application: str) -> Assignment:
@@ -97,7 +165,24 @@ async def _assignment(deployments: DeploymentStore, application: str) -> Assignm
 def _load(assignment: Assignment) -> ModelRunner:
     files = ArtifactStore(settings().artifacts_dir).open(assignment.artifact)
     spec = ModelSpec.from_json(assignment.spec)
-    return ModelRunner.load(files, spec, num_gpus=assignment.num_gpus, threads=assignment.threads)
+    held = ray.get_runtime_context().get_accelerator_ids()["GPU"] if assignment.num_gpus else []
+    device_id = device_number(held, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return ModelRunner.load(
+        files, spec, num_gpus=assignment.num_gpus, device_id=device_id, threads=assignment.threads
+    )
+
+
+def device_number(held: Sequence[str], visible: str | None) -> int:
+    """The number that CUDA gives the first of the GPUs `held` in a process that sees those in `visible`.
+
+    Ray shows a process its own GPUs alone, so it is 0, unless RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES is set.
+    """
+    if not held:
+        return 0
+    seen = visible.split(",") if visible else []
+    if held[0] in seen:
+        return seen.index(held[0])
+    return 0 if seen else int(held[0])
 
 
 def _failure(error: Exception) -> tuple[str, str]:

@@ -30,6 +30,7 @@ DEFAULT_REGIONS: Mapping[str, dict[str, str]] = {
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Delay = Annotated[float, Field(ge=0)]
 
 
 class _Section(BaseModel):
@@ -49,6 +50,8 @@ class PlanSettings(_Section):
     read: Positive | None
     write: Positive | None
     inference: Positive | None
+    weight: float = Field(default=1.0, gt=0)
+    """Share of a busy deployment that an organization has beside others who use it."""
 
 
 class LimitSettings(_Section):
@@ -61,6 +64,42 @@ class LimitSettings(_Section):
     default_timeout_ms: Positive = 10_000
     max_timeout_ms: Positive = 60_000
     max_artifact_bytes: Positive = 512 << 20
+
+
+class ServingSettings(_Section):
+    """The queue of each deployment in each ingress replica."""
+
+    calls_per_replica: Positive = 2
+    """Calls in flight: one runs while the next is on its way."""
+    call_s: Seconds = 0.005
+    """What a model runs within this time may travel in one call, though it runs row by row."""
+    max_wait_s: Seconds = 1.0
+    """A request that would wait longer is refused at once, unless it fits the next calls."""
+    max_queued: Positive = 4096
+    max_queued_bytes: Positive = 256 << 20
+    max_retry_after_s: Seconds = 30
+    wake_timeout_s: Seconds = 120
+    """How long one call waits for a deployment to start its first replica."""
+    max_body_bytes_held: Positive = 512 << 20
+    """Bodies of predictions that one ingress replica holds at a time."""
+
+
+class AutoscalingSettings(_Section):
+    """When a deployment with bounds gets more replicas, and when fewer (`core.autoscaling`)."""
+
+    target_wait_s: Seconds = 0.1
+    """Requests that wait longer in an ingress's queue call for more replicas."""
+    target_utilization: float = Field(default=0.7, gt=0, le=1)
+    """Share of its time that a replica's model computes, aimed at where requests do not wait."""
+    window_s: Seconds = 3
+    """The time that replicas report on."""
+    report_interval_s: float = Field(default=1, gt=0, le=3)
+    """How often replicas and ingresses report to Serve. A report of over 10 s ago counts no more."""
+    upscale_delay_s: Delay = 2
+    """How long more must be wanted. Above `report_interval_s`, so that one report does not decide."""
+    downscale_delay_s: Delay = 30
+    downscale_to_zero_delay_s: Delay = 300
+    """From the last replica to none, for deployments with min_replicas 0."""
 
 
 class DeploymentSettings(_Section):
@@ -143,6 +182,8 @@ class PlatformConfig(_Section):
     regions: dict[str, dict[str, str]] = Field(default_factory=lambda: dict(DEFAULT_REGIONS))
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
+    serving: ServingSettings = ServingSettings()
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
     deployments: DeploymentSettings = DeploymentSettings()
     batch: BatchSettings = BatchSettings()
     egress: EgressSettings = EgressSettings()

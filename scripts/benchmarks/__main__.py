@@ -5,9 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import pages
+from scripts.benchmarks import fairness, mixed, overload, pages, predict, scaling, soak
 
-BENCHMARKS = {"pages": pages}
+BENCHMARKS = {
+    "pages": pages,
+    "predict": predict,
+    "overload": overload,
+    "fairness": fairness,
+    "mixed": mixed,
+    "scaling": scaling,
+    "soak": soak,
+}
 
 
 def main(arguments: list[str]) -> int:

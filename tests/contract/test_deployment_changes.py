@@ -113,6 +113,32 @@ async def test_replicas_outside_the_bounds_they_come_with_are_400(bench: Bench, 
     assert await _stored(bench, deployment) == deployment
 
 
+async def test_none_may_be_the_fewest(bench: Bench) -> None:
+    """At a creation, which starts with one, and at a change."""
+    sleepy = {"min_replicas": 0, "max_replicas": 2}
+    await bench.add_model("digits")
+    made = (await bench.create_deployment(autoscaling=sleepy)).json()
+    assert (made["replicas"]["desired"], made["autoscaling"]) == (1, sleepy)
+    deployment = await bench.deploy("digits", org=DEMO_ORG, replicas=2)
+    changed = (await _patch(bench, deployment, autoscaling=sleepy)).json()
+    assert (changed["replicas"]["desired"], changed["autoscaling"]) == (2, sleepy)
+    assert changed["events"][-1]["message"] == "The caller asked for 0 to 2 replicas by load."
+
+
+async def test_a_deployment_that_sleeps_is_ready(bench: Bench) -> None:
+    """No replica runs and none is wanted until somebody calls; the prediction that does is answered."""
+    sleepy = {"min_replicas": 0, "max_replicas": 2}
+    deployment = await bench.deploy(
+        "digits", org=DEMO_ORG, autoscaling=sleepy, ready_replicas=0, target_replicas=0
+    )
+    shown = (await bench.request("GET", f"/deployments/{deployment.id}")).json()
+    assert (shown["status"], shown["replicas"]) == ("ready", {"desired": 0, "ready": 0})
+    await bench.services.routes.refresh_if_changed()
+    answer = await bench.predict("digits", [[0.0] * 64])
+    assert answer.status_code == 200
+    assert answer.json()["usage"]["deployment"] == deployment.id
+
+
 async def test_what_serve_aims_at_is_shown_while_it_scales_by_load(bench: Bench) -> None:
     deployment = await bench.deploy("digits", org=DEMO_ORG, autoscaling=BOUNDS, target_replicas=4)
     path = f"/deployments/{deployment.id}"
@@ -133,7 +159,9 @@ async def test_what_serve_aims_at_is_shown_while_it_scales_by_load(bench: Bench)
         ({"traffic": -1}, "traffic"),
         ({"traffic": 101}, "traffic"),
         ({"autoscaling": {}}, "autoscaling.min_replicas"),
-        ({"autoscaling": {"min_replicas": 0, "max_replicas": 1}}, "autoscaling.min_replicas"),
+        ({"autoscaling": {"min_replicas": -1, "max_replicas": 1}}, "autoscaling.min_replicas"),
+        ({"autoscaling": {"min_replicas": 0, "max_replicas": 0}}, "autoscaling.max_replicas"),
+        ({"autoscaling": {"min_replicas": 0, "max_replicas": 1}, "replicas": 0}, "replicas"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "autoscaling"),
         ({"autoscaling": False}, "autoscaling"),
         ({"region": "us-west-2"}, "region"),

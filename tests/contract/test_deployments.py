@@ -54,6 +54,20 @@ async def test_a_deployment_can_be_read_with_its_events(bench: Bench) -> None:
     assert found.keys() == created.keys()
 
 
+async def test_batching_is_shown_once_it_was_measured(bench: Bench) -> None:
+    """As the record has it; null before."""
+    batching = {
+        "max_batch_size": 1,
+        "reason": "depends_on_company",
+        "rows_per_s": {"1": 120.5, "2": 241.0},
+        "max_difference": 0.0312,
+    }
+    for known in (None, batching):
+        deployment = await bench.deploy("digits", org=DEMO_ORG, batching=known)
+        shown = (await bench.request("GET", f"/deployments/{deployment.id}")).json()
+        assert shown["batching"] == known
+
+
 async def test_a_failure_shows_its_code(bench: Bench) -> None:
     error = {"code": "invalid_onnx", "message": "The file is not a valid ONNX model."}
     deployment = await bench.deploy("digits", org=DEMO_ORG, status=DeploymentStatus.FAILED, error=error)

@@ -139,7 +139,7 @@ async def test_a_client_that_goes_away_ends_the_call_of_the_replica(
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
-    assert events.get_nowait() == "cancelled"
+    assert await asyncio.wait_for(events.get(), 5) == "cancelled"
     assert json.loads(caplog.records[-1].message)["status"] == 499
 
 
@@ -297,7 +297,9 @@ async def test_a_warm_prediction_needs_no_redis(bench: Bench, monkeypatch: pytes
 async def test_the_predict_endpoint_is_complete_by_itself(bench: Bench) -> None:
     await bench.deploy("sentiment-v1")
     transport = httpx.ASGITransport(PredictEndpoint(bench.services))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x", auth=(DEMO_KEY, "")) as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", auth=(DEMO_KEY, "")
+    ) as client:
         good = await client.post("/predict/sentiment-v1", json={"inputs": ["good"]})
         wrong = await client.get("/predict/sentiment-v1")
         bad = await client.post("/predict/sentiment-v1", json={"inputs": [1]})

@@ -30,7 +30,8 @@ from fyretoolkit.models.package import PackageFiles, files_in
 from fyretoolkit.models.runner import ModelRunner
 from fyretoolkit.models.session import open_session
 from fyretoolkit.models.spec import ModelSpec, resolve
-from fyretoolkit.serving.replica import ReplicaAnswer
+from fyretoolkit.serving.inference import answer
+from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT, Settings
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
@@ -57,15 +58,17 @@ class InProcessCall:
     kept: frozenset[str] = frozenset()
 
     async def __call__(
-        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float
+        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> ReplicaAnswer:
         assert timeout_s > 0
         self.calls += 1
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
-        began = time.perf_counter()
-        ran = self.runners[application].run_isolating(arrays)
-        return ReplicaAnswer(ran.outputs, ran.kept, ran.failed, (time.perf_counter() - began) * 1000)
+        return answer(self.runners[application], arrays)
+
+    async def wake(self, application: str, timeout_s: float) -> None:
+        assert timeout_s > 0
+        assert application in self.runners
 
     async def forget(self, applications: frozenset[str]) -> None:
         self.kept = applications

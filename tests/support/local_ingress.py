@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.runner import ModelRunner
 from fyretoolkit.models.spec import ModelSpec
-from fyretoolkit.serving.replica import ReplicaAnswer
+from fyretoolkit.serving.inference import answer
+from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.settings import Settings, load_settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
@@ -39,13 +39,16 @@ class AssignedCall:
         self._runners: dict[str, ModelRunner] = {}
 
     async def __call__(
-        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float
+        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> ReplicaAnswer:
         """One run, cut off at its deadline."""
         try:
             return await asyncio.wait_for(self._run(application, arrays), timeout_s)
         except TimeoutError as error:
             raise PlatformError("deadline_exceeded") from error
+
+    async def wake(self, application: str, timeout_s: float) -> None:
+        """Nothing sleeps here."""
 
     async def forget(self, applications: frozenset[str]) -> None:
         """Let go of the models of all other applications."""
@@ -57,9 +60,7 @@ class AssignedCall:
             if assignment is None:
                 raise PlatformError("unavailable", retry_after_s=1)
             self._runners[application] = await asyncio.to_thread(self._load, assignment)
-        began = time.perf_counter()
-        ran = await asyncio.to_thread(self._runners[application].run_isolating, arrays)
-        return ReplicaAnswer(ran.outputs, ran.kept, ran.failed, (time.perf_counter() - began) * 1000)
+        return await asyncio.to_thread(answer, self._runners[application], arrays)
 
     def _load(self, assignment: Assignment) -> ModelRunner:
         files = self._artifacts.open(assignment.artifact)

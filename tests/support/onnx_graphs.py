@@ -100,6 +100,69 @@ def one_row_only() -> bytes:
     )
 
 
+def minus_batch_mean(dtype: str = "float32", *, shape: Shape = ("N", 3)) -> bytes:
+    """`x` → `y` float32: what each row has more than the mean of the batch. Alone it is always 0."""
+    return _model(
+        [
+            helper.make_node("Cast", ["x"], ["real"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["real"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Sub", ["real", "mean"], ["y"]),
+        ],
+        [_value("x", dtype, shape)],
+        [_value("y", "float32", shape)],
+    )
+
+
+def quantized() -> bytes:
+    """`x` float32[N, 3] → `y` float32[N, 3], rounded to 256 steps between the smallest and the largest of the batch."""
+    return _model(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["steps", "scale", "zero"]),
+            helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["y"]),
+        ],
+        [_value("x", "float32", ["N", 3])],
+        [_value("y", "float32", ["N", 3])],
+    )
+
+
+def text_shares() -> bytes:
+    """`x` string[N] → `y` float32[N]: 1 over the number of rows, whatever the texts."""
+    return _model(
+        [
+            helper.make_node("Shape", ["x"], ["count"]),
+            helper.make_node("Cast", ["count"], ["rows"], to=TensorProto.FLOAT),
+            helper.make_node("Reciprocal", ["rows"], ["share"]),
+            helper.make_node("Expand", ["share", "count"], ["y"]),
+        ],
+        [_value("x", "string", ["N"])],
+        [_value("y", "float32", ["N"])],
+    )
+
+
+def token_echo() -> bytes:
+    """`input_ids`, `attention_mask` int64[N, T] → `ids` int64[N, T]: the tokens, padding included."""
+    return _model(
+        [helper.make_node("Identity", ["input_ids"], ["ids"])],
+        [_value("input_ids", "int64", ["N", "T"]), _value("attention_mask", "int64", ["N", "T"])],
+        [_value("ids", "int64", ["N", "T"])],
+    )
+
+
+def padded_length() -> bytes:
+    """`input_ids`, `attention_mask` int64[N, T] → `columns` float32[N]: T, the padding counted."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    return _model(
+        [
+            helper.make_node("Equal", ["input_ids", "input_ids"], ["yes"]),
+            helper.make_node("Cast", ["yes"], ["ones"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["ones", "axes"], ["columns"], keepdims=0),
+        ],
+        [_value("input_ids", "int64", ["N", "T"]), _value("attention_mask", "int64", ["N", "T"])],
+        [_value("columns", "float32", ["N"])],
+        [axes],
+    )
+
+
 def unknown_operator(operator: str = "NoSuchOperator", domain: str = "") -> bytes:
     """A graph of one operator that no runtime knows."""
     return _model(
@@ -129,6 +192,25 @@ def endless() -> bytes:
         [_value("y", "float32", ["N", 1])],
         [steps, always],
     )
+
+
+def busy(side: int = 1000, products: int = 8) -> bytes:
+    """`x` float32[1, 1] → itself, after products of matrices that cannot be folded: about a third of a second."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [side, side])
+    none = helper.make_tensor("none", TensorProto.FLOAT, [], [0.0])
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "none"], ["zero"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "zero"], ["product0"]),
+        *(
+            helper.make_node("MatMul", [f"product{n}", f"product{n}"], [f"product{n + 1}"])
+            for n in range(products)
+        ),
+        helper.make_node("ReduceMax", [f"product{products}"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    return _model(nodes, [_value("x", "float32", [1, 1])], [_value("y", "float32", [1, 1])], [shape, none])
 
 
 def hungry() -> bytes:

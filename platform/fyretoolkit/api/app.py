@@ -48,7 +48,8 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(_heads_of(part.router))
     app.include_router(docs.router)
     app.include_router(_heads_of(docs.router))
-    app.router.routes.append(Route("/predict/{model_id}", PredictEndpoint(services), methods=["POST"]))
+    app.state.predict = PredictEndpoint(services)
+    app.router.routes.append(Route("/predict/{model_id}", app.state.predict, methods=["POST"]))
     app.add_exception_handler(HTTPException, _render_http_exception)
     app.add_exception_handler(RequestValidationError, _render_invalid_query)
     app.add_middleware(Edge, is_local=services.settings.is_development)
@@ -78,6 +79,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.gather(*map(_end, watching))
+        await app.state.predict.drain()
+        await services.coalescers.close()
         await services.keys.close()
         await services.recorder.close()
         await services.limits.leases.close()

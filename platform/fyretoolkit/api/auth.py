@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import hmac
 import json
 import logging
@@ -50,6 +51,7 @@ _CANCEL_AGAIN_S = 0.1
 
 _CREDENTIALS = re.compile(rb"(basic|bearer) +([A-Za-z0-9+/=._~-]{1,1024})", re.IGNORECASE)
 _NO_DIGEST = key_digest("")
+_NO_KEY = key_digest("no key has this digest")
 
 logger = logging.getLogger(__name__)
 
@@ -212,10 +214,9 @@ async def authenticate(headers: Headers, keyring: Keyring, needed: Scope) -> Pri
         PlatformError: `invalid_api_key`; `unavailable`.
     """
     given = header_values(headers, b"authorization")
-    text = _presented_key(given[0]) if len(given) == 1 else None
-    key_id = key_id_of(text) if text else None
+    key_id, digest = _presented(given[0]) if len(given) == 1 else (None, _NO_DIGEST)
     found = await keyring.get(key_id, has_grace=needed is Scope.PREDICT) if key_id else None
-    is_same = hmac.compare_digest(key_digest(text or ""), found.key.digest if found else _NO_DIGEST)
+    is_same = hmac.compare_digest(digest, found.key.digest if found else _NO_KEY)
     if found is None or not is_same or not _is_active(found):
         raise PlatformError("invalid_api_key")
     return Principal(found.key.org, found.key.id, frozenset(found.key.scopes), found.plan)
@@ -235,6 +236,22 @@ def require(principal: Principal, scope: Scope) -> None:
         raise PlatformError(
             "insufficient_scope", f"This call needs the scope {scope}. Use a key that carries it."
         )
+
+
+_read_headers: dict[bytes, tuple[str | None, str]] = {}
+"""What was read of the headers seen last, by their SHA-256: the headers themselves hold secrets."""
+
+
+def _presented(header: bytes) -> tuple[str | None, str]:
+    """The id and the digest of the key in an Authorization header; the id is None if it holds none."""
+    name = hashlib.sha256(header).digest()
+    read = _read_headers.get(name)
+    if read is None:
+        if len(_read_headers) >= _MAX_CACHED:
+            _read_headers.clear()
+        text = _presented_key(header)
+        read = _read_headers[name] = (key_id_of(text) if text else None, key_digest(text or ""))
+    return read
 
 
 def _presented_key(header: bytes) -> str | None:

@@ -24,6 +24,7 @@ from fyretoolkit.core.organizations import Principal
 
 _KEY = "fyre.exchange"
 _KEPT_HEADERS = frozenset((b"allow", b"content-range", b"retry-after", b"www-authenticate"))
+_DROPPED_HEADERS = SERVE_HEADERS | {b"x-request-id"}
 _CLIENT_GONE = 499
 _MAX_LOGGED_CHARS = 512
 
@@ -75,8 +76,7 @@ class Edge:
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(request_id(scope["headers"]), has_body=scope["method"] != "HEAD")
-        dropped = SERVE_HEADERS | {b"x-request-id"}
-        headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+        headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_HEADERS]
         headers.append((b"x-request-id", exchange.request_id.encode()))
         try:
             inner = {**scope, "headers": headers, _KEY: exchange}

@@ -1,12 +1,26 @@
-"""`POST /predict/{model_id}` over plain ASGI: no dependency graph and no request object on the hottest path."""
+"""`POST /predict/{model_id}` over plain ASGI: no dependency graph and no request object on the hottest path.
+
+Ray Serve does not see these requests (`serve_apps/http_edge.py`), so what its wrapper would do is done here: a bound on
+what is held at a time, a look at whether the client is still there, an orderly end.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
 from fyretoolkit.api.dependencies import admit
 from fyretoolkit.api.edge import Edge, exchange_of
-from fyretoolkit.api.requests import check_json, read_body
+from fyretoolkit.api.requests import (
+    ClientGoneError,
+    check_json,
+    declared_length,
+    is_client_gone,
+    read_body,
+)
 from fyretoolkit.api.responses import send_error, send_json
 from fyretoolkit.api.services import Services
 from fyretoolkit.core import organizations
@@ -15,6 +29,17 @@ from fyretoolkit.core.metrics import REJECTED
 from fyretoolkit.serving.predict import SEND_FEWER
 
 PATH = "/predict/"
+_DRAIN_S = 15.0
+"""How long predictions under way may take once the app ends; Serve ends the process at 20 s."""
+_RETRY_AFTER_S = 1
+
+
+def is_prediction(scope: Scope) -> bool:
+    """Whether a request asks for a prediction, rightly or wrongly."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    path: str = scope["path"]
+    return path.startswith(PATH) and len(path) > len(PATH) and path.find("/", len(PATH)) < 0
 
 
 class PredictEndpoint:
@@ -22,10 +47,27 @@ class PredictEndpoint:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._app = Edge(self._answer)
+        self._app = Edge(self._answer, is_local=services.settings.is_development)
+        self._held_bytes = 0
+        self._under_way = 0
+        self._is_drained = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_drained.set()
+
+    async def drain(self) -> None:
+        """Until no prediction is under way, for as long as there is time for that."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self._under_way:
+                    self._is_drained.clear()
+                    await self._is_drained.wait()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -39,12 +81,48 @@ class PredictEndpoint:
             self._count_refusal(scope, model_id, error)
             raise
         check_json(scope["headers"])
-        max_bytes = self._services.settings.limits.max_body_bytes
-        body = await read_body(scope, receive, max_bytes, advice=SEND_FEWER)
-        answer = await self._services.predictor.predict(
-            principal, model_id, body, exchange_of(scope).request_id
-        )
+        held = self._hold(scope)
+        try:
+            body = await read_body(
+                scope, receive, self._services.settings.limits.max_body_bytes, advice=SEND_FEWER
+            )
+            answer = await self._predict(scope, receive, principal, model_id, body)
+        finally:
+            self._held_bytes -= held
         await send_json(send, 200, answer)
+
+    async def _predict(
+        self, scope: Scope, receive: Receive, principal: organizations.Principal, model_id: str, body: bytes
+    ) -> bytes:
+        try:
+            return await self._services.predictor.predict(
+                principal,
+                model_id,
+                body,
+                exchange_of(scope).request_id,
+                is_abandoned=partial(is_client_gone, receive),
+            )
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ClientGoneError from None  # its place in the queue was given up
+
+    def _hold(self, scope: Scope) -> int:
+        """Count the bytes of a body as held; without a length, as the most it may have.
+
+        Raises:
+            PlatformError: `overloaded`, there is no room for them.
+        """
+        settings = self._services.settings
+        declared = declared_length(scope["headers"])
+        size = min(
+            settings.limits.max_body_bytes if declared is None else declared, settings.limits.max_body_bytes
+        )
+        if self._held_bytes + size > settings.serving.max_body_bytes_held:
+            raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S)
+        self._held_bytes += size
+        return size
 
     def _count_refusal(self, scope: Scope, model_id: str, error: PlatformError) -> None:
         """A caller over its rate limit shows in the metrics of the deployment that it asked for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.types import Receive, Scope
 
@@ -70,6 +71,12 @@ def has_body(headers: Headers) -> bool:
     return lengths not in ([], [b"0"]) or bool(header_values(headers, b"transfer-encoding"))
 
 
+def declared_length(headers: Headers) -> int | None:
+    """The length that a request declares for its body; None if it names none that can be read."""
+    declared = header_values(headers, b"content-length")
+    return int(declared[0][:20]) if declared and declared[0].isdigit() else None
+
+
 def check_json(headers: Headers) -> None:
     """Refuses a body that is not declared as plain JSON.
 
@@ -78,9 +85,7 @@ def check_json(headers: Headers) -> None:
     """
     distinct = dict.fromkeys(header_values(headers, b"content-type"))  # the same twice is no contradiction
     given = b", ".join(distinct).decode("latin-1")
-    media_type, _, parameters = given.partition(";")
-    charset = parameters.lower().replace(" ", "").replace('"', "")
-    if not _JSON_TYPE.fullmatch(media_type.strip().lower()) or charset not in ("", "charset=utf-8"):
+    if not _is_plain_json(given):
         sent = f"it was sent as {given[:_PROBLEM_CHARS]!r}" if given else "it was sent without a content type"
         raise PlatformError(
             "unsupported_media_type",
@@ -93,6 +98,13 @@ def check_json(headers: Headers) -> None:
         )
 
 
+@lru_cache(maxsize=256)
+def _is_plain_json(content_type: str) -> bool:
+    media_type, _, parameters = content_type.partition(";")
+    charset = parameters.lower().replace(" ", "").replace('"', "")
+    return bool(_JSON_TYPE.fullmatch(media_type.strip().lower())) and charset in ("", "charset=utf-8")
+
+
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, *, advice: str = "Send less.") -> bytes:
     """The whole body, of at most `max_bytes`; a longer one is refused before it is read, with `advice`.
 
@@ -100,9 +112,11 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, *, advice: s
         PlatformError: `payload_too_large`; `request_timeout`, it took more than `BODY_S`.
         ClientGoneError: the connection was closed.
     """
-    declared = header_values(scope["headers"], b"content-length")
-    if declared and declared[0].isdigit() and int(declared[0][:20]) > max_bytes:
+    declared = declared_length(scope["headers"])
+    if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes, advice)
+    if is_body_here(receive):
+        return await _collect(receive, max_bytes, advice)
     try:
         async with asyncio.timeout(BODY_S):
             return await _collect(receive, max_bytes, advice)
@@ -110,6 +124,23 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, *, advice: s
         raise PlatformError(
             "request_timeout", f"The body did not arrive within {BODY_S:g} s. Send it again, without pauses."
         ) from error
+
+
+def is_body_here(receive: Receive) -> bool:
+    """Whether a request's body has arrived whole, as far as the server's own note tells: then nothing is waited for.
+
+    Source: uvicorn 0.30 to 0.54, `RequestResponseCycle.more_body`; another server's bodies count as on their way.
+    """
+    return getattr(getattr(receive, "__self__", None), "more_body", True) is False
+
+
+def is_client_gone(receive: Receive) -> bool:
+    """Whether the client of a request whose body was read has closed its connection.
+
+    ASGI tells it to who waits for the next message, which takes a task a request; uvicorn's own note is free to read.
+    Another server's clients count as there. Source: as above, `disconnected`.
+    """
+    return getattr(getattr(receive, "__self__", None), "disconnected", False) is True
 
 
 async def _collect(receive: Receive, max_bytes: int, advice: str) -> bytes:

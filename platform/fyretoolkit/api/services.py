@@ -10,6 +10,7 @@ from fyretoolkit.api.committed_parts import CommittedParts
 from fyretoolkit.api.limits import RateLimiter
 from fyretoolkit.core.organizations import DEMO_ORG
 from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.codecs import CodecCache
 from fyretoolkit.serving.predict import Predictor
 from fyretoolkit.serving.recording import Recorder
@@ -46,6 +47,7 @@ class Services:
     files: FileStore
     routes: RoutingTable
     predictor: Predictor
+    coalescers: Coalescers
     metrics: MetricsStore
     recorder: Recorder
     is_control_ready: Callable[[], Awaitable[dict[str, str]]]
@@ -69,7 +71,8 @@ def open_services(
     codecs = CodecCache(ArtifactStore(settings.artifacts_dir))
     metrics = MetricsStore(store)
     recorder = Recorder(metrics)
-    routes = RoutingTable(store, deployments, models, codecs, on_renewed=call.forget)
+    coalescers = Coalescers(call, settings.serving, settings.plans)
+    routes = RoutingTable(store, deployments, models, codecs, on_renewed=coalescers.keep_only)
     api_keys = ApiKeyStore(store)
     jobs = JobStore(store, settings.batch.job_ttl_s)
     window_s = settings.limits.rate_window_s
@@ -88,7 +91,8 @@ def open_services(
         downloads=DownloadSecret(store),
         files=FileStore(store),
         routes=routes,
-        predictor=Predictor(routes, call, settings.limits, regions=settings.regions, recorder=recorder),
+        predictor=Predictor(routes, coalescers, settings.limits, regions=settings.regions, recorder=recorder),
+        coalescers=coalescers,
         metrics=metrics,
         recorder=recorder,
         is_control_ready=is_control_ready,

@@ -29,6 +29,7 @@ from fyretoolkit.core.deployments import (
     Scale,
     Start,
     WarmUp,
+    observed_counts,
     plan,
 )
 from fyretoolkit.core.errors import PlatformError
@@ -101,18 +102,10 @@ class DeploymentReconciler:
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
         by_name = {application.name: application for application in observed}
         for deployment in desired:
-            seen = by_name.get(deployment.id)
-            if deployment.status is not DeploymentStatus.READY or seen is None or not seen.running_replicas:
-                continue
-            # What Serve aims at under bounds that are no longer wanted says nothing of those that are.
-            is_scaled = seen.replica_range in (None, deployment.replica_range)
-            counts = (
-                seen.running_replicas,
-                seen.target_replicas if is_scaled else deployment.target_replicas,
-            )
-            if counts != (deployment.ready_replicas, deployment.target_replicas):
+            ready, target = observed_counts(deployment, by_name.get(deployment.id))
+            if (ready, target) != (deployment.ready_replicas, deployment.target_replicas):
                 await self._deployments.observe(
-                    deployment, epoch=self._epoch, ready_replicas=counts[0], target_replicas=counts[1]
+                    deployment, epoch=self._epoch, ready_replicas=ready, target_replicas=target
                 )
 
     def _begin(self, command: Command) -> None:
@@ -166,7 +159,7 @@ class DeploymentReconciler:
             region=deployment.region,
             epoch=self._epoch,
             num_gpus=num_gpus,
-            threads=spec.resources.threads,
+            threads=spec.resources.threads or max(1, int(serve_driver.cpus_of(spec, self._settings))),
         )
         # Fetching took a while: the caller may have changed the scale since this deployment was read.
         current = await self._deployments.get(deployment.org, deployment.id) or deployment
@@ -194,7 +187,7 @@ class DeploymentReconciler:
         if deployment.stage is not Stage.WARMING:
             await self._advance(deployment, Stage.WARMING, "The model is loaded; a first inference runs.")
         try:
-            await run_in(WARM_UPS, serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
+            batching = await run_in(WARM_UPS, serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
         except (PlatformError, TimeoutError) as error:
             message = (
                 error.message if isinstance(error, PlatformError) else "The first inference did not end."
@@ -203,7 +196,12 @@ class DeploymentReconciler:
                 await self._fail(deployment, "warmup_failed", message)
             return
         await self._change(
-            deployment, DeploymentStatus.READY, "It takes traffic.", stage=Stage.READY, ready_replicas=1
+            deployment,
+            DeploymentStatus.READY,
+            "It takes traffic.",
+            stage=Stage.READY,
+            ready_replicas=1,
+            batching=batching,
         )
 
     async def _fail(self, deployment: Deployment, code: str, message: str) -> None:

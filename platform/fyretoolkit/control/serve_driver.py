@@ -7,10 +7,11 @@ comes out are the records of `core.deployments`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationDetails, DeploymentDetails, LoggingConfig, ServeInstanceDetails
@@ -18,7 +19,7 @@ from ray.serve.schema import ApplicationDetails, DeploymentDetails, LoggingConfi
 from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.models.spec import ModelSpec
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import AutoscalingSettings, Settings
 
 SERVE_DEPLOYMENT = "ModelServer"
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
@@ -44,10 +45,14 @@ def is_running() -> bool:
 
 def observe() -> list[Application]:
     """Every application that belongs to a deployment, those being deleted included."""
+    return [_application(name, found) for name, found in _applications().items() if is_id(name, PREFIX)]
+
+
+def _applications() -> Mapping[str, ApplicationDetails]:
     client: Any = _get_global_client()
     # serve.status() reads the same and leaves out what each application is configured for.
-    details = ServeInstanceDetails(**client.get_serve_details())
-    return [_application(name, found) for name, found in details.applications.items() if is_id(name, PREFIX)]
+    found: Mapping[str, ApplicationDetails] = ServeInstanceDetails(**client.get_serve_details()).applications
+    return found
 
 
 def _application(name: str, details: ApplicationDetails) -> Application:
@@ -101,12 +106,8 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
         "max_constructor_retry_count": 1,
         "logging_config": QUIET,
     }
-    if deployment.autoscaling:
-        options["autoscaling_config"] = AutoscalingConfig(
-            min_replicas=deployment.autoscaling["min_replicas"],
-            max_replicas=deployment.autoscaling["max_replicas"],
-            initial_replicas=deployment.desired_replicas,  # Serve goes there whenever the bounds change
-        )
+    if deployment.autoscaling or _has_bounds(deployment.id):
+        options["autoscaling_config"] = _autoscaling(deployment, settings.autoscaling)
     else:
         options["num_replicas"] = deployment.replicas
     application = serve.deployment(ModelServer).options(_internal=True, **options).bind()
@@ -117,11 +118,51 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
     )
 
 
+def _has_bounds(application: str) -> bool:
+    """Whether it scales by load now: then a fixed number is given to it as bounds that are equal.
+
+    A replica whose bounds are taken away goes on collecting reports, which it can neither send nor drop: an error in
+    its log every second, and memory that grows.
+    Source: ray 2.60, `serve/_private/replica.py`, `set_autoscaling_config`.
+    """
+    details = _applications().get(application)
+    deployment = details.deployments.get(SERVE_DEPLOYMENT) if details else None
+    return deployment is not None and isinstance(deployment.deployment_config.autoscaling_config, dict)
+
+
+def _autoscaling(deployment: Deployment, settings: AutoscalingSettings) -> AutoscalingConfig:
+    fewest, most = deployment.replica_range
+    return AutoscalingConfig(
+        min_replicas=fewest,
+        max_replicas=most,
+        initial_replicas=deployment.starting_replicas,  # Serve goes there whenever the bounds change
+        policy=AutoscalingPolicy(
+            policy_function="serve_apps.autoscaling:QueuePolicy",
+            policy_kwargs={
+                "target_wait_s": settings.target_wait_s,
+                "target_utilization": settings.target_utilization,
+            },
+        ),
+        # Deprecated in favour of two variables of the environment, which Ray 2.60 does not read.
+        metrics_interval_s=settings.report_interval_s,
+        look_back_period_s=settings.window_s,
+        upscale_delay_s=settings.upscale_delay_s,
+        downscale_delay_s=settings.downscale_delay_s,
+        downscale_to_zero_delay_s=settings.downscale_to_zero_delay_s,
+    )
+
+
+def cpus_of(spec: ModelSpec, settings: Settings) -> float:
+    """What a replica reserves."""
+    wanted = spec.resources.num_cpus
+    return settings.deployments.num_cpus if wanted is None else wanted
+
+
 def _resources(deployment: Deployment, spec: ModelSpec, settings: Settings) -> dict[str, Any]:
     wanted = spec.resources
     num_gpus = deployment.num_gpus
     resources: dict[str, Any] = {
-        "num_cpus": settings.deployments.num_cpus if wanted.num_cpus is None else wanted.num_cpus,
+        "num_cpus": cpus_of(spec, settings),
         "num_gpus": num_gpus,
     }
     if num_gpus and wanted.accelerator_type:
@@ -131,8 +172,8 @@ def _resources(deployment: Deployment, spec: ModelSpec, settings: Settings) -> d
     return resources
 
 
-def warm_up(application: str, timeout_s: float) -> None:
-    """Run one real inference through the handle, the way that predictions come.
+def warm_up(application: str, timeout_s: float) -> dict[str, object]:
+    """Run one real inference through the handle, the way that predictions come; the JSON of its `Batching`.
 
     Raises:
         PlatformError: `warmup_failed`, from the replica.
@@ -143,12 +184,13 @@ def warm_up(application: str, timeout_s: float) -> None:
     handle._init(_run_router_in_separate_loop=True)
     response = handle.warm_up.remote()
     try:
-        response.result(timeout_s=timeout_s)
+        batching: dict[str, object] = response.result(timeout_s=timeout_s)
     except TimeoutError:
         response.cancel()
         raise
     finally:
         handle.shutdown()
+    return batching
 
 
 def remove(application: str) -> None:

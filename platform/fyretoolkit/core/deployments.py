@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 
@@ -37,8 +38,8 @@ class Deployment:
     replicas: int = 1
     """How many are wanted while `autoscaling` is None, and where autoscaling starts."""
     ready_replicas: int = 0
-    target_replicas: int = 0
-    """How many Serve aims at, as last observed: with autoscaling, Serve decides. 0 before it was asked."""
+    target_replicas: int | None = None
+    """How many Serve aims at, as last observed: with autoscaling, Serve decides. None before it was asked."""
     is_scale_chosen: bool = False
     """Whether the caller named `replicas` or `autoscaling`; else the package's own manifest may."""
     traffic: int = 100
@@ -50,6 +51,8 @@ class Deployment:
     autoscaling: Mapping[str, int] | None = None
     artifact: str | None = None
     spec: Mapping[str, object] | None = None
+    batching: Mapping[str, Any] | None = None
+    """A `core.batching.Batching`, measured at the first warm-up; None before."""
     error: Mapping[str, object] | None = None
     schema: int = 1
 
@@ -64,7 +67,14 @@ class Deployment:
     def desired_replicas(self) -> int:
         """How many replicas are wanted now; under bounds that are new to Serve, where it starts."""
         fewest, most = self.replica_range
-        return min(max(self.target_replicas or self.replicas, fewest), most)
+        wanted = self.replicas if self.target_replicas is None else self.target_replicas
+        return min(max(wanted, fewest), most)
+
+    @property
+    def starting_replicas(self) -> int:
+        """How many Serve starts with, or goes to when the bounds change: one at least that is to be warmed up."""
+        is_warm = self.status is DeploymentStatus.READY
+        return max(self.desired_replicas, 0 if is_warm else 1)
 
 
 class ApplicationState(StrEnum):
@@ -96,6 +106,17 @@ class Application:
     """How many of them Serve aims at now."""
     is_placed: bool = True
     """Whether some node had room for a replica."""
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether autoscaling may take it to no replica at all."""
+        return self.replica_range is not None and self.replica_range[0] == 0
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether autoscaling did; a call wakes it."""
+        is_over = self.state in (ApplicationState.FAILED, ApplicationState.DELETING)
+        return self.may_sleep and not (is_over or self.running_replicas or self.target_replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +191,21 @@ class MarkDeleted:
 Command = Prepare | Start | Scale | WarmUp | Degrade | Fail | RemoveApplication | MarkDeleted
 
 
+def observed_counts(deployment: Deployment, application: Application | None) -> tuple[int, int | None]:
+    """How many replicas of a deployment are ready, and how many Serve aims at, as its record should say.
+
+    As it says already, unless the deployment is ready and its application serves.
+    """
+    known = deployment.ready_replicas, deployment.target_replicas
+    if deployment.status is not DeploymentStatus.READY or application is None:
+        return known
+    if not _is_serving(deployment, application):
+        return known
+    # What Serve aims at under bounds that are no longer wanted says nothing of those that are.
+    is_scaled = application.replica_range in (None, deployment.replica_range)
+    return application.running_replicas, application.target_replicas if is_scaled else known[1]
+
+
 def plan(
     desired: Iterable[Deployment], observed: Iterable[Application], now: float, *, bounds: Bounds
 ) -> list[Command]:
@@ -198,10 +234,7 @@ def _plan_one(
         case DeploymentStatus.PROVISIONING:
             yield from _plan_provisioning(deployment, application, now - deployment.stage_at, bounds)
         case DeploymentStatus.READY:
-            if application is None or application.running_replicas == 0:
-                yield Degrade(deployment)
-            else:
-                yield from _plan_scale(deployment, application)
+            yield from _plan_ready(deployment, application, now, bounds)
         case DeploymentStatus.DEGRADED:
             yield from _plan_degraded(deployment, application)
         case DeploymentStatus.FAILED:
@@ -231,10 +264,40 @@ def _plan_provisioning(
         yield _not_started(deployment, application, limit_s)
     elif application is None:
         yield Start(deployment)
-    elif application.running_replicas > 0:
-        yield WarmUp(deployment)
+    elif application.running_replicas > 0 or application.is_asleep:
+        yield WarmUp(deployment)  # which wakes it
     else:
         yield from _plan_scale(deployment, application)
+
+
+def _plan_ready(
+    deployment: Deployment, application: Application | None, now: float, bounds: Bounds
+) -> Iterator[Command]:
+    if (
+        application is None
+        or not _is_serving(deployment, application)
+        or _wakes_too_long(deployment, application, now, bounds)
+    ):
+        yield Degrade(deployment)
+    else:
+        yield from _plan_scale(deployment, application)
+
+
+def _is_serving(deployment: Deployment, application: Application) -> bool:
+    """Whether replicas run, or none does because nobody called, or the first one after such a sleep is starting."""
+    if application.running_replicas or application.is_asleep:
+        return True
+    is_sound = application.state in (ApplicationState.RUNNING, ApplicationState.STARTING)
+    # One that may sleep can have slept, and been woken, since the last look.
+    return is_sound and (application.may_sleep or not deployment.ready_replicas)
+
+
+def _wakes_too_long(deployment: Deployment, application: Application, now: float, bounds: Bounds) -> bool:
+    if application.running_replicas or application.is_asleep:
+        return False
+    # Once the record says that it is being woken, that was its last change.
+    is_recorded = deployment.ready_replicas == 0 and bool(deployment.target_replicas)
+    return is_recorded and now - deployment.updated > bounds.load_s
 
 
 def _start_limit_s(deployment: Deployment, application: Application | None, bounds: Bounds) -> float:
@@ -260,7 +323,7 @@ def _plan_scale(deployment: Deployment, application: Application) -> Iterator[Co
 def _plan_degraded(deployment: Deployment, application: Application | None) -> Iterator[Command]:
     if application is None:
         yield Start(deployment)
-    elif application.running_replicas > 0:
+    elif application.running_replicas > 0 or application.is_asleep:
         yield WarmUp(deployment)
     elif application.state is ApplicationState.FAILED:
         yield RemoveApplication(application.name)

@@ -8,6 +8,7 @@ runs it, speaks none. Every refusal is one sentence that says what to do.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 LOOPBACK = "127.0.0.1"
@@ -42,6 +43,7 @@ def is_loopback(host: str) -> bool:
     return ip_address(host).is_loopback
 
 
+@lru_cache(maxsize=1024)
 def is_own_name(host: str) -> bool:
     """Whether a Host header, with or without a port, can only mean this machine: no DNS decides where it leads."""
     name = re.sub(r":[0-9]*$", "", host.lower()).removesuffix(".")

@@ -6,6 +6,7 @@ longer in text and not in Python 3.11. Source: github.com/ulid/spec.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import threading
@@ -17,25 +18,37 @@ SLUG = "^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
 """What a model id looks like, as a regular expression of Python and of JSON Schema."""
 _SLUG = re.compile(SLUG)
 
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS = range(120, -1, -10)
+"""A ULID is thirteen pairs of digits."""
+
 _lock = threading.Lock()
 _last: int = 0
 
 
 def _encode(value: int) -> str:
-    digits = []
-    for _ in range(26):
-        value, digit = divmod(value, 32)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 def new_id(prefix: str) -> str:
-    """A new identifier `<prefix>_<ULID>`, greater than every one made before in this process."""
+    """A new identifier `<prefix>_<ULID>`, greater than every one made before in this process.
+
+    Those of one millisecond count up from the first, which is random, as the specification has it.
+    """
     global _last  # noqa: PLW0603 - one monotonic sequence a process is what the ULID specification asks for
-    candidate = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
     with _lock:
-        _last = candidate if candidate > _last else _last + 1
+        now_ms = time.time_ns() // 1_000_000
+        _last = _last + 1 if now_ms <= _last >> 80 else now_ms << 80 | secrets.randbits(80)
         return f"{prefix}_{_encode(_last)}"
+
+
+def _begin_anew() -> None:
+    """A forked process must not count up from where its parent is."""
+    global _last  # noqa: PLW0603 - as above
+    _last = 0
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def is_id(text: str, prefix: str) -> bool:

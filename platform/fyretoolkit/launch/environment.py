@@ -54,7 +54,6 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # three failures replace a proxy: 3 s without one instead of 30
     # On a busy machine a proxy's process takes longer to start than the 5 s after which Serve ends it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 << 10),  # large headers get 431 instead of HAProxy's own 400

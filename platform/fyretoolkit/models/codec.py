@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 
 from fyretoolkit.models.readers import Arrays, reader_for
 from fyretoolkit.models.results import Result, encode_results
@@ -73,6 +74,26 @@ class Codec:
         if arrays is not None:
             return Decoded(arrays, list(range(len(items))))
         return self._decode_each(items, cells_are_text)
+
+    def shape_of(self, arrays: Mapping[str, np.ndarray]) -> object:
+        """Decoded arrays whose shapes are equal by `==` can be joined."""
+        return self._reader.shape_of(arrays)
+
+    def join(self, parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+        """The rows of several decoded arrays of equal `shape_of` as one, in order."""
+        return self._reader.join(parts)
+
+    def trim(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """The same rows without padding that none of them needs: one row becomes what it is decoded to alone."""
+        return self._reader.trim(arrays)
+
+    def render(self, outputs: Mapping[str, np.ndarray]) -> list[bytes]:
+        """The JSON of each row's result.
+
+        Raises:
+            PlatformError: as `encode`.
+        """
+        return list(map(orjson.dumps, self.encode(outputs)))
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> list[Result]:
         """One JSON-ready result per row of the outputs.

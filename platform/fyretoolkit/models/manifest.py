@@ -109,14 +109,14 @@ class Resources(_Section):
     """None: the platform's default."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     accelerator_type: Name | None = None
-    threads: Annotated[int, Field(gt=0, le=256)] = 1
-    """Threads of one inference."""
+    threads: Annotated[int | None, Field(gt=0, le=256)] = None
+    """Threads of one inference; None: the replica's CPUs, at least one."""
 
 
 class Autoscaling(_Section):
     """Bounds of the number of replicas."""
 
-    min_replicas: Positive = 1
+    min_replicas: Annotated[int, Field(ge=0)] = 1
     max_replicas: Positive = 1
     target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
 
@@ -136,7 +136,7 @@ class Manifest(_Section):
     preprocessing: Preprocessing = Preprocessing()
     outputs: OutputSettings = OutputSettings()
     max_batch_size: Annotated[int, Field(gt=0, le=65_536)] | None = None
-    """The most rows of one inference; None: the platform's choice."""
+    """The most rows of one inference; None: what is measured where it runs (core/batching.py)."""
     resources: Resources = Resources()
     autoscaling: Autoscaling | None = None
     example: JsonValue = None

@@ -35,8 +35,30 @@ class Reader(Protocol):
 
     def assemble(self, rows: Sequence[Any]) -> Arrays: ...
 
+    def shape_of(self, arrays: Mapping[str, np.ndarray]) -> object: ...
 
-class NamedTensors:
+    def join(self, parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays: ...
+
+    def trim(self, arrays: Mapping[str, np.ndarray]) -> Arrays: ...
+
+
+class Stacked:
+    """Arrays whose rows can be joined if they agree in every axis but the first."""
+
+    def shape_of(self, arrays: Mapping[str, np.ndarray]) -> object:
+        """What must be equal between arrays that are joined."""
+        return [array.shape[1:] for array in arrays.values()]
+
+    def join(self, parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+        """All rows of all parts, in order."""
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def trim(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """Nothing was added to any row."""
+        return dict(arrays)
+
+
+class NamedTensors(Stacked):
     """Each graph input by its name; where there is one input alone, the item may also be the bare value."""
 
     def __init__(self, signature: Signature) -> None:
@@ -76,7 +98,7 @@ class NamedTensors:
         return reader.read_rows(values, are_cells=are_cells and reader.spec.is_scalar_row)
 
 
-class FeatureVector:
+class FeatureVector(Stacked):
     """An object of named numbers, laid out as the columns of one tensor in the order of `features`."""
 
     def __init__(self, spec: TensorSpec, features: tuple[str, ...]) -> None:
@@ -153,6 +175,39 @@ class TokenizedText:
             for spec in self._inputs
         }
 
+    def shape_of(self, arrays: Mapping[str, np.ndarray]) -> object:  # noqa: ARG002 - what the protocol gives
+        """Padding makes all texts one shape."""
+        return True
+
+    def join(self, parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+        """All rows of all parts, in order, padded to the longest."""
+        fills = {"input_ids": self._padding["pad_id"], "token_type_ids": self._padding["pad_type_id"]}
+        is_left = self._padding["direction"] == "left"
+        length = max(array.shape[1] for part in parts for array in part.values())
+        return {
+            name: np.concatenate(
+                [_widened(part[name], length, fills.get(name, 0), is_left=is_left) for part in parts]
+            )
+            for name in parts[0]
+        }
+
+    def trim(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """Without the columns that are padding in every row, as the mask tells, else a padding token.
+
+        A tokenizer without one pads a graph that takes no mask with an ordinary token: there all columns are kept.
+        """
+        mask = arrays.get("attention_mask")
+        if mask is None and self._padding["is_token"]:
+            mask = arrays["input_ids"] != self._padding["pad_id"]
+        if mask is None or self._fixed_length:
+            return dict(arrays)
+        used = np.flatnonzero(mask.any(axis=0))
+        if self._padding["direction"] == "left":
+            start = int(used[0]) if used.size else -1
+            return {name: array[:, start:] for name, array in arrays.items()}
+        end = int(used[-1]) + 1 if used.size else 1
+        return {name: array[:, :end] for name, array in arrays.items()}
+
 
 def reader_for(spec: ModelSpec, tokenizer_json: str | None) -> Reader:
     """The reader of the spec's inputs.
@@ -225,14 +280,16 @@ def _load_tokenizer(tokenizer_json: str, max_length: int) -> tuple[Any, dict[str
         raise PlatformError(
             "invalid_package", f"tokenizer.json is not usable: {str(error)[:200]}."
         ) from error
-    padding = tokenizer.padding or {"pad_id": _pad_id(tokenizer), "pad_type_id": 0, "direction": "right"}
+    pad_id = _pad_id(tokenizer)
+    padding = tokenizer.padding or {"pad_id": pad_id or 0, "pad_type_id": 0, "direction": "right"}
+    is_token = tokenizer.padding is not None or pad_id is not None
     tokenizer.no_padding()
-    return tokenizer, padding
+    return tokenizer, {**padding, "is_token": is_token}
 
 
-def _pad_id(tokenizer: Any) -> int:
+def _pad_id(tokenizer: Any) -> int | None:
     ids = (tokenizer.token_to_id(token) for token in ("[PAD]", "<pad>"))
-    return next((token_id for token_id in ids if token_id is not None), 0)
+    return next((token_id for token_id in ids if token_id is not None), None)
 
 
 def _padded(rows: list[list[int]], fill: int, length: int, dtype: str, *, is_left: bool) -> np.ndarray:
@@ -240,3 +297,10 @@ def _padded(rows: list[list[int]], fill: int, length: int, dtype: str, *, is_lef
     for index, row in enumerate(rows):
         array[index, length - len(row) if is_left else 0 : length if is_left else len(row)] = row
     return array
+
+
+def _widened(array: np.ndarray, length: int, fill: int, *, is_left: bool) -> np.ndarray:
+    missing = length - array.shape[1]
+    if not missing:
+        return array
+    return np.pad(array, ((0, 0), (missing, 0) if is_left else (0, missing)), constant_values=fill)

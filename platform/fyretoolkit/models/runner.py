@@ -2,17 +2,21 @@
 
 A Serve replica and a Ray Data worker hold the same runner, so the same rows get the same answers whichever way they
 came. A batch that fails is halved until only the rows that fail alone are left: log2(n) more runs for one bad row.
+Rows of one request are company to each other as much as those of others, so all are split alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.models.batching import measure, undisturbed_clock
 from fyretoolkit.models.codec import Codec, ItemError
 from fyretoolkit.models.package import PackageFiles
 from fyretoolkit.models.readers import Arrays
@@ -31,9 +35,12 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A batch of which the rows in `failed` (row: why) failed alone. Row i of `outputs` is row `kept[i]`."""
+    """A batch of which the rows in `failed` (row: why) failed alone.
 
-    outputs: Arrays
+    Row i of all the `outputs`, which are joined as far as their shapes agree, is row `kept[i]`.
+    """
+
+    outputs: list[Arrays]
     kept: list[int]
     failed: dict[int, str]
 
@@ -44,19 +51,27 @@ class ModelRunner:
     def __init__(self, session: Session, spec: ModelSpec, tokenizer_json: str | None = None) -> None:
         self.spec = spec
         self.codec = Codec(spec, tokenizer_json)
+        self.max_batch_size = spec.max_batch_size
+        """Rows of one inference. A replica sets what was found where it runs."""
         self._session = session
 
     @classmethod
     def load(
-        cls, files: PackageFiles, spec: ModelSpec, *, num_gpus: float = 0.0, threads: int = 1
+        cls,
+        files: PackageFiles,
+        spec: ModelSpec,
+        *,
+        num_gpus: float = 0.0,
+        device_id: int = 0,
+        threads: int = 1,
     ) -> ModelRunner:
-        """Loads the package's graph; `num_gpus` > 0: this process holds a GPU, and the model must run on it.
+        """Loads the package's graph; `num_gpus` > 0: this process holds the GPU `device_id`, which it must run on.
 
         Raises:
             PlatformError: `invalid_onnx`, `unsupported_operator`, `gpu_unavailable`, `invalid_package`, or
                 `signature_mismatch`: the file is not the one that the spec was made from.
         """
-        session = open_session(files.onnx, num_gpus=num_gpus, threads=threads)
+        session = open_session(files.onnx, num_gpus=num_gpus, device_id=device_id, threads=threads)
         if session.signature != spec.signature:
             raise PlatformError(
                 "signature_mismatch", "The graph is not the one that was inspected. Deploy it again."
@@ -83,7 +98,16 @@ class ModelRunner:
             else:
                 outputs.append(result)
                 kept += range(start, start + _rows(result))
-        return Ran(_joined(outputs) if outputs else {}, kept, failed)
+        return Ran([_joined(list(group)) for _, group in groupby(outputs, _row_shapes)], kept, failed)
+
+    def measure(self) -> Batching:
+        """How many rows run together best, found by running some; for about two seconds.
+
+        Raises:
+            PlatformError: `row_failed` or `invalid_manifest`, the model does not run its own example.
+        """
+        with undisturbed_clock() as clock:
+            return measure(self._session.run, self.codec, clock=clock)
 
     def predict(self, items: Sequence[object], cells_are_text: bool = False) -> list[Prediction | ItemError]:
         """One outcome per item, in the order of the items."""
@@ -130,9 +154,11 @@ class ModelRunner:
             yield start, outputs
 
     def _batches(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[int, Arrays]]:
-        size = self.spec.max_batch_size
+        size = self.max_batch_size
         for start in range(0, _rows(arrays), size):
-            yield start, {name: array[start : start + size] for name, array in arrays.items()}
+            batch = {name: array[start : start + size] for name, array in arrays.items()}
+            # A row that runs alone runs without the padding that it got beside longer ones.
+            yield start, self.codec.trim(batch) if size == 1 else batch
 
 
 def read_tokenizer(path: Path | None) -> str | None:
@@ -149,6 +175,10 @@ def read_tokenizer(path: Path | None) -> str | None:
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> int:
     return len(next(iter(arrays.values())))
+
+
+def _row_shapes(arrays: Mapping[str, np.ndarray]) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in arrays.values()]
 
 
 def _joined(batches: Sequence[Arrays]) -> Arrays:

@@ -9,7 +9,7 @@ several replicas share a machine, and a spinning thread takes its neighbours' ti
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime
 
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.models.signature import Signature, TensorSpec
+from fyretoolkit.models.signature import STRING, Signature, TensorSpec
 
 _DTYPES = {
     "tensor(float16)": "float16",
@@ -50,7 +50,8 @@ _LOG_ERRORS = 3
 class Session:
     """A loaded graph. Thread-safe, as ONNX Runtime's own sessions are."""
 
-    def __init__(self, inner: onnxruntime.InferenceSession) -> None:
+    def __init__(self, inner: onnxruntime.InferenceSession, bound_to: tuple[str, int] | None = None) -> None:
+        """`bound_to`: ONNX Runtime's device, and its number, to which inputs are brought before a run."""
         self._inner = inner
         self.signature = Signature(
             tuple(_spec(node, is_output=False) for node in inner.get_inputs()),
@@ -59,6 +60,8 @@ class Session:
         self._output_names = [spec.name for spec in self.signature.outputs]
         self.class_names: dict[str, list[str | int]] = {}
         """The classes of each ZipMap output, in the order of its columns; known after the first run."""
+        has_texts = any(spec.dtype == STRING for spec in (*self.signature.inputs, *self.signature.outputs))
+        self._bound_to = None if has_texts else bound_to  # texts live in the CPU's memory alone
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference over at least one row: outputs by name.
@@ -67,7 +70,7 @@ class Session:
             PlatformError: `row_failed`, with the runtime's own words; some row of the batch is the cause.
         """
         try:
-            values = self._inner.run(self._output_names, dict(arrays))
+            values = self._values(arrays)
         except Exception as error:
             raise PlatformError(
                 "row_failed", f"The model failed on this row: {_first_line(error)}"
@@ -75,6 +78,21 @@ class Session:
         return {
             name: self._array(name, value) for name, value in zip(self._output_names, values, strict=True)
         }
+
+    def _values(self, arrays: Mapping[str, np.ndarray]) -> Sequence[object]:
+        if self._bound_to is None:
+            plain: Sequence[object] = self._inner.run(self._output_names, dict(arrays))
+            return plain
+        binding = self._inner.io_binding()
+        for name, array in arrays.items():
+            there = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self._bound_to)
+            binding.bind_ortvalue_input(name, there)
+        for name in self._output_names:
+            # Callers read every output on the CPU; the run itself brings it there, whatever its shape turns out to be.
+            binding.bind_output(name, "cpu")
+        self._inner.run_with_iobinding(binding)
+        bound: Sequence[object] = binding.copy_outputs_to_cpu()
+        return bound
 
     def _array(self, name: str, value: object) -> np.ndarray:
         if isinstance(value, np.ndarray):
@@ -85,16 +103,18 @@ class Session:
         return np.asarray(value)
 
 
-def open_session(path: Path, *, num_gpus: float = 0.0, threads: int = 1) -> Session:
+def open_session(path: Path, *, num_gpus: float = 0.0, device_id: int = 0, threads: int = 1) -> Session:
     """Loads the graph at `path` on the GPU that this process holds if `num_gpus` > 0, else on the CPU.
+
+    `device_id` counts the GPUs that this process can see; `threads` are those of one inference.
 
     Raises:
         PlatformError: `invalid_onnx`, `unsupported_operator`, `signature_mismatch` or `gpu_unavailable`.
     """
-    providers = ["CPUExecutionProvider"]
+    providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
     if num_gpus > 0:
         _require_cuda()
-        providers = ["CUDAExecutionProvider", *providers]
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device_id}))
     try:
         inner = onnxruntime.InferenceSession(str(path), _options(threads), providers=providers)
     except Exception as error:
@@ -105,7 +125,7 @@ def open_session(path: Path, *, num_gpus: float = 0.0, threads: int = 1) -> Sess
             "The replica holds a GPU that ONNX Runtime cannot use. "
             "Install fyretoolkit[platform,cuda] on the GPU nodes, or deploy with num_gpus 0.",
         )
-    return Session(inner)
+    return Session(inner, ("cuda", device_id) if num_gpus > 0 else None)
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
@@ -143,7 +163,9 @@ def _translate(error: Exception) -> PlatformError:
 
 def _first_line(error: Exception) -> str:
     """The runtime's message without its code, the paths of its sources, and the path of the model."""
-    text = str(error).split(" : ", 2)[-1].strip()
+    text = str(error).removeprefix("Error in execution: ").strip()
+    if text.startswith("[ONNXRuntimeError]"):  # … : number : NAME : message
+        text = text.split(" : ", 3)[-1].strip()
     line = text.splitlines()[0] if text else type(error).__name__
     if "failed:" in line and line.startswith("Load model from"):
         line = line.split("failed:", 1)[1]

@@ -44,6 +44,9 @@ class ModelSpec(BaseModel):
     """Set when texts go through tokenizer.json."""
     outputs: OutputSettings
     max_batch_size: int
+    """The most rows of one inference: 1 where an inspection found that rows must run alone."""
+    is_batch_size_chosen: bool = False
+    """Whether model.yaml sets it; else each deployment measures what is best."""
     resources: Resources = Resources()
     autoscaling: Autoscaling | None = None
     example: JsonValue = None
@@ -90,7 +93,10 @@ def resolve(manifest: Manifest | None, signature: Signature, *, has_tokenizer: b
         features=features,
         tokenizer=tokenizer,
         outputs=_resolve_outputs(manifest.outputs, signature),
-        max_batch_size=_max_batch_size(manifest, signature),
+        max_batch_size=1
+        if has_fixed_batch_axis(signature)
+        else manifest.max_batch_size or DEFAULT_MAX_BATCH_SIZE,
+        is_batch_size_chosen=manifest.max_batch_size is not None and not has_fixed_batch_axis(signature),
         resources=manifest.resources,
         autoscaling=manifest.autoscaling,
         example=_example(kind, signature, features) if manifest.example is None else manifest.example,
@@ -243,10 +249,9 @@ def _classification_outputs(signature: Signature) -> tuple[str | None, str | Non
     return (label.name, scores.name) if is_label and is_scores else (None, None)
 
 
-def _max_batch_size(manifest: Manifest, signature: Signature) -> int:
-    if any(spec.shape[0] == 1 for spec in signature.inputs):
-        return 1
-    return manifest.max_batch_size or DEFAULT_MAX_BATCH_SIZE
+def has_fixed_batch_axis(signature: Signature) -> bool:
+    """Whether the graph takes one row at a time, by its own signature."""
+    return any(spec.shape[0] == 1 for spec in signature.inputs)
 
 
 def _example(kind: Kind, signature: Signature, features: tuple[str, ...] | None) -> JsonValue:

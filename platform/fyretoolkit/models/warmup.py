@@ -1,7 +1,8 @@
 """The first inference: what only running a model can tell.
 
 A graph may declare an open batch axis and still reshape to one row inside, or answer a ZipMap whose classes no
-signature shows. So the spec's example runs once alone and once beside itself, and what is learnt settles the spec.
+signature shows; it may answer a row otherwise in company. So the spec's example runs alone and beside other rows, and
+what is learnt settles the spec.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ import numpy as np
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models.codec import Codec
+from fyretoolkit.models.company import compare, varied_rows
 from fyretoolkit.models.results import Result
 from fyretoolkit.models.session import Session
 from fyretoolkit.models.spec import ModelSpec
 
+_SIZES = (2, 8)
+_COMPARISON_S = 1.0
+"""A slow model's comparison ends after two more runs of it, one of them of two rows."""
+
 
 def settle(session: Session, spec: ModelSpec, tokenizer_json: str | None) -> ModelSpec:
-    """The spec, with ZipMap classes filled in, and with `max_batch_size` 1 if the model cannot take two rows at once.
+    """The spec, with ZipMap classes filled in, and with `max_batch_size` 1 if rows must run alone.
+
+    They must if the model cannot take two at once and, unless the manifest sets the size, if it answers a row
+    otherwise in company.
 
     Raises:
         PlatformError: `invalid_manifest`, the example does not fit; `warmup_failed`, the model cannot run it;
@@ -28,8 +37,13 @@ def settle(session: Session, spec: ModelSpec, tokenizer_json: str | None) -> Mod
     outputs = _run(session, _arrays(codec, [spec.example]))
     spec = _with_class_names(spec, session.class_names)
     _encode(Codec(spec, tokenizer_json), outputs, rows=1)
-    if spec.max_batch_size > 1 and not _takes_two(session, codec):
-        spec = spec.model_copy(update={"max_batch_size": 1})
+    if spec.max_batch_size == 1:
+        return spec
+    compared = compare(session.run, varied_rows(codec), _SIZES, spec.outputs, budget_s=_COMPARISON_S)
+    if compared.largest == 1:
+        return spec.model_copy(update={"max_batch_size": 1, "is_batch_size_chosen": False})
+    if not compared.is_alike and not spec.is_batch_size_chosen:
+        return spec.model_copy(update={"max_batch_size": 1})
     return spec
 
 
@@ -58,14 +72,6 @@ def _encode(codec: Codec, outputs: Mapping[str, np.ndarray], *, rows: int) -> li
             f"The model answered {len(results)} rows for {rows}; the first axis must be the batch.",
         )
     return results
-
-
-def _takes_two(session: Session, codec: Codec) -> bool:
-    try:
-        _encode(codec, session.run(_arrays(codec, [codec.spec.example] * 2)), rows=2)
-    except PlatformError:
-        return False
-    return True
 
 
 def _with_class_names(spec: ModelSpec, class_names: Mapping[str, list[str | int]]) -> ModelSpec:

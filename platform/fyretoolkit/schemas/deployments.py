@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from fyretoolkit.core.batching import BatchingReason
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri, left_out
@@ -28,8 +29,8 @@ Traffic = Annotated[int, Field(ge=0, le=100, description="Weight among the model
 class AutoscalingRequest(RequestModel):
     """Bounds of the number of replicas."""
 
-    min_replicas: Replicas
-    """The fewest replicas."""
+    min_replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)]
+    """The fewest replicas; 0: none while nobody calls, and the next call waits for the first to start."""
     max_replicas: Replicas
     """The most replicas, not below `min_replicas`."""
 
@@ -134,10 +135,29 @@ class AutoscalingBounds(Resource):
 
 
 class Batching(Resource):
-    """How many rows one inference takes at most."""
+    """How many rows run together, and what that was decided from, measured where the deployment runs."""
 
     max_batch_size: int
-    """Rows of one inference at most."""
+    """Rows of one inference at most; 1: every row runs alone."""
+    reason: Annotated[
+        BatchingReason,
+        Field(
+            description="`measured`: nearly the best of `rows_per_s`, joined calls being cheaper. "
+            "`manifest`: model.yaml says so. "
+            "`depends_on_company`: rows run alone, because their answers differ beside others. "
+            "`fixed_batch_axis`: the graph takes one row."
+        ),
+    ]
+    rows_per_s: Annotated[
+        dict[str, float], Field(description="Rows a second of the model alone, by rows of one inference.")
+    ]
+    max_difference: Annotated[
+        float | None,
+        Field(
+            description="The largest difference between a number answered alone and in company; a label or text that "
+            "differs counts as 1. null: no rows were run together."
+        ),
+    ]
 
 
 class Event(Resource):
@@ -194,7 +214,7 @@ class DeploymentResource(Resource):
     autoscaling: AutoscalingBounds | None
     """Bounds of the number of replicas; null: it is fixed."""
     batching: Batching | None
-    """How requests are joined; null until the model is inspected."""
+    """How rows are joined, measured at the first warm-up; null before."""
     num_gpus: float
     """GPUs for each replica; below 1 a share of one."""
     max_wait_s: int | None
@@ -215,8 +235,6 @@ class DeploymentResource(Resource):
         cls, deployment: Deployment, events: Iterable[Mapping[str, Any]] = ()
     ) -> DeploymentResource:
         """The stored deployment as callers see it; `events` are those after its creation, oldest first."""
-        spec = deployment.spec or {}
-        batch_size = spec.get("max_batch_size")
         accepted = {"at": deployment.created, "stage": "accepted", "message": "The request was accepted."}
         return cls.model_validate(
             {
@@ -229,7 +247,7 @@ class DeploymentResource(Resource):
                 "replicas": {"desired": deployment.desired_replicas, "ready": deployment.ready_replicas},
                 "traffic": deployment.traffic,
                 "autoscaling": deployment.autoscaling,
-                "batching": {"max_batch_size": batch_size} if batch_size else None,
+                "batching": deployment.batching,
                 "num_gpus": deployment.num_gpus,
                 "max_wait_s": deployment.max_wait_s,
                 "events": [accepted, *events],

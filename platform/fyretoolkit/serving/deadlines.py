@@ -17,15 +17,19 @@ class Deadline:
         self._timeout_ms = timeout_ms
         self._end = time.monotonic() + timeout_ms / 1000
 
+    def left_s(self) -> float:
+        """Seconds left; negative once it passed."""
+        return self._end - time.monotonic()
+
     def remaining_s(self) -> float:
         """Seconds left.
 
         Raises:
             PlatformError: `deadline_exceeded`, none are.
         """
-        left = self._end - time.monotonic()
+        left = self.left_s()
         if left <= 0:
-            raise self._exceeded()
+            raise self.exceeded()
         return left
 
     @asynccontextmanager
@@ -40,9 +44,10 @@ class Deadline:
             async with asyncio.timeout(left):
                 yield left
         except TimeoutError as error:
-            raise self._exceeded() from error
+            raise self.exceeded() from error
 
-    def _exceeded(self) -> PlatformError:
+    def exceeded(self) -> PlatformError:
+        """What a caller is told whose answer was not ready in time."""
         return PlatformError(
             "deadline_exceeded",
             f"The answer was not ready within {self._timeout_ms} ms. Try again, or raise options.timeout_ms.",

@@ -1,4 +1,4 @@
-"""One prediction, bytes to bytes: parse → route → decode → run → encode, and its outcome recorded.
+"""One prediction, bytes to bytes: parse → route → decode → run with others → render, and its outcome recorded.
 
 It knows neither HTTP nor Ray, so the FastAPI app, a middleware in front of it and the tests all call this.
 """
@@ -8,21 +8,22 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
-from fyretoolkit.models.codec import ItemError
+from fyretoolkit.models.codec import Decoded, ItemError
 from fyretoolkit.schemas.errors import about_field, invalid_field, parse_request
 from fyretoolkit.schemas.predictions import PredictionRequest
+from fyretoolkit.serving.coalescer import Request, Share
+from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.recording import Outcome, Recorder
-from fyretoolkit.serving.replica import ReplicaAnswer, ReplicaCall
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
 
@@ -34,42 +35,129 @@ _MAX_LOGGED_CHARS = 200
 logger = logging.getLogger("fyretoolkit.predictions")
 
 
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Whose request it is, and how long it is wanted."""
+
+    principal: Principal
+    deadline: Deadline
+    is_abandoned: Callable[[], bool]
+    size: int
+    """Bytes of its body."""
+
+
 class Predictor:
     """The predict path of one ingress replica."""
 
     def __init__(
         self,
         routes: RoutingTable,
-        call: ReplicaCall,
+        coalescers: Coalescers,
         limits: LimitSettings,
         *,
         regions: Collection[str],
         recorder: Recorder,
     ) -> None:
         self._routes = routes
-        self._call = call
+        self._coalescers = coalescers
         self._limits = limits
         self._regions = tuple(regions)
         self._recorder = recorder
 
-    async def predict(self, principal: Principal, model_id: str, body: bytes, request_id: str) -> bytes:
+    async def predict(
+        self,
+        principal: Principal,
+        model_id: str,
+        body: bytes,
+        request_id: str,
+        *,
+        is_abandoned: Callable[[], bool] = lambda: False,
+    ) -> bytes:
         """The answer's JSON.
 
+        `is_abandoned` says whether the caller has gone: a request that still waits then is not run.
+
         Raises:
-            PlatformError: what `parse_prediction`, `RoutingTable.route` and `run_inputs` raise;
-                `deadline_exceeded`.
+            PlatformError: what `parse_prediction`, `RoutingTable.route` and the coalescer raise;
+                `invalid_input`, `row_failed`, `deadline_exceeded`.
+            asyncio.CancelledError: the caller has gone.
         """
         with self._recorder.begin() as outcome:
             request = parse_prediction(body, self._limits, self._regions)
             deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
             _log_metadata(request.metadata, request_id)
-            async with deadline.bounding():
-                route = await self._routes.route(principal.org, model_id, request.options.region)
+            route = self._routes.known(principal.org, model_id, request.options.region)
+            if route is None:
+                async with deadline.bounding():
+                    route = await self._routes.route(principal.org, model_id, request.options.region)
             outcome.routed(route, len(request.inputs))
-            results = await run_inputs(self._call, route, request, deadline=deadline, outcome=outcome)
+            caller = _Caller(principal, deadline, is_abandoned, len(body))
+            results = await self._run_inputs(route, request, caller, outcome)
             deadline.remaining_s()
             outcome.answered()
             return render_prediction(route, results, outcome, request.metadata)
+
+    async def _run_inputs(
+        self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome
+    ) -> Sequence[object] | orjson.Fragment:
+        """A result, or an error object, in the place of each input. What it took is added to `outcome`."""
+        decoded = route.codec.decode(request.inputs)
+        if decoded.errors:
+            return await self._run_some(route, request, caller, outcome)
+        share = await self._run(route, decoded, caller, outcome)
+        if not share.failed:
+            return orjson.Fragment(b"[%b]" % b",".join(share.results))
+        if request.options.on_error == "fail":
+            raise _row_failed(share.failed, decoded.kept)
+        results: list[object] = [None] * len(request.inputs)
+        _place(share, decoded.kept, results)
+        return results
+
+    async def _run_some(
+        self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome
+    ) -> list[object]:
+        """The same where some inputs do not fit.
+
+        Those that are right but differ in shape from the first (open axes) go in calls of their own.
+        """
+        is_strict = request.options.on_error == "fail"
+        results: list[object] = [None] * len(request.inputs)
+        pending = list(range(len(request.inputs)))
+        while pending:
+            decoded = route.codec.decode([request.inputs[index] for index in pending])
+            misfits = [error for error in decoded.errors if not error.is_shape_conflict]
+            if misfits and is_strict:
+                raise invalid_inputs(misfits, pending)
+            for error in misfits:
+                index = pending[error.index]
+                results[index] = _item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
+            if decoded.kept:
+                share = await self._run(route, decoded, caller, outcome)
+                indices = [pending[index] for index in decoded.kept]
+                if share.failed and is_strict:
+                    raise _row_failed(share.failed, indices)
+                _place(share, indices, results)
+            pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
+        return results
+
+    async def _run(self, route: Route, decoded: Decoded, caller: _Caller, outcome: Outcome) -> Share:
+        began = time.perf_counter()
+        share = await self._coalescers.run(
+            route,
+            Request(
+                arrays=decoded.arrays,
+                rows=len(decoded.kept),
+                shape=route.codec.shape_of(decoded.arrays),
+                size=caller.size,
+                principal=caller.principal,
+                deadline=caller.deadline,
+                is_abandoned=caller.is_abandoned,
+            ),
+        )
+        outcome.calls_ms += (time.perf_counter() - began) * 1000
+        outcome.compute_ms += share.compute_ms
+        outcome.batch_size = max(outcome.batch_size, share.batch_size)
+        return share
 
     def count_refusal(self, org: str, model_id: str, error: PlatformError) -> None:
         """Count a prediction that was refused unread, for the deployment that would have taken it, if one would."""
@@ -109,56 +197,11 @@ def unknown_region(region: str, regions: Collection[str], *, field: str) -> Plat
     return about_field(field, error)
 
 
-async def run_inputs(
-    call: ReplicaCall, route: Route, request: PredictionRequest, *, deadline: Deadline, outcome: Outcome
-) -> list[object]:
-    """A result, or an error object, in the place of each input. What it took is added to `outcome`.
-
-    Inputs that are right but differ in shape from the first (open axes) go in calls of their own.
-
-    Raises:
-        PlatformError: `invalid_input`, `row_failed` with `on_error: fail`; what the call raises.
-    """
-    is_strict = request.options.on_error == "fail"
-    results: list[object] = [None] * len(request.inputs)
-    pending = list(range(len(request.inputs)))
-    while pending:
-        decoded = route.codec.decode([request.inputs[index] for index in pending])
-        misfits = [error for error in decoded.errors if not error.is_shape_conflict]
-        if misfits and is_strict:
-            raise invalid_inputs(misfits, pending)
-        for error in misfits:
-            index = pending[error.index]
-            results[index] = _item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
-        if decoded.kept:
-            answer = await _run(call, route, decoded.arrays, deadline, outcome)
-            indices = [pending[index] for index in decoded.kept]
-            if answer.failed and is_strict:
-                raise _row_failed(answer.failed, indices)
-            _place(route, answer, indices, results)
-        pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
-    return results
-
-
-async def _run(
-    call: ReplicaCall, route: Route, arrays: Mapping[str, np.ndarray], deadline: Deadline, outcome: Outcome
-) -> ReplicaAnswer:
-    began = time.perf_counter()
-    async with deadline.bounding() as left:
-        answer = await call(route.application, arrays, left)
-    outcome.calls_ms += (time.perf_counter() - began) * 1000
-    outcome.compute_ms += answer.compute_ms
-    rows = len(answer.kept) + len(answer.failed)
-    outcome.batch_size = max(outcome.batch_size, min(rows, route.max_batch_size))
-    return answer
-
-
-def _place(route: Route, answer: ReplicaAnswer, indices: Sequence[int], results: list[object]) -> None:
-    """Writes results and failures of a call into the places of their inputs."""
-    encoded = route.codec.encode(answer.outputs) if answer.kept else []
-    for row, result in zip(answer.kept, encoded, strict=True):
-        results[indices[row]] = result
-    for row, message in answer.failed.items():
+def _place(share: Share, indices: Sequence[int], results: list[object]) -> None:
+    """Writes what a call gave into the places of its inputs; a result is JSON already."""
+    for row, result in zip(share.kept, share.results, strict=True):
+        results[indices[row]] = orjson.Fragment(result)
+    for row, message in share.failed.items():
         results[indices[row]] = _item_error("row_failed", message)
 
 
@@ -195,7 +238,10 @@ def _item_error(code: str, message: str) -> dict[str, object]:
 
 
 def render_prediction(
-    route: Route, results: Sequence[object], outcome: Outcome, metadata: Mapping[str, Any] | None
+    route: Route,
+    results: Sequence[object] | orjson.Fragment,
+    outcome: Outcome,
+    metadata: Mapping[str, Any] | None,
 ) -> bytes:
     """The answer's JSON. Its usage is what the metrics count."""
     answer: dict[str, object] = {

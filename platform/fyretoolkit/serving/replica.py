@@ -1,6 +1,6 @@
-"""What the data plane asks of a replica, as a Protocol: Ray enters in `serve_apps/`, a test runs the model in process.
+"""What the data plane asks of replicas, as a Protocol.
 
-A coalescer that joins the rows of several requests into one call will stand here too, around the real one.
+Ray enters in `serve_apps/`; a test runs the model in process.
 """
 
 from __future__ import annotations
@@ -13,28 +13,53 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaAnswer:
-    """What a replica gave: row i of `outputs` is row `kept[i]` of the call; every other row is in `failed`, with why.
+class Load:
+    """What an ingress replica says of its queue with each call; the replica reports it to the autoscaler."""
 
-    `outputs` is empty if no row was kept. `compute_ms` is the time that the inference took.
+    source: str
+    """The ingress replica's id."""
+    waiting_s: float
+    """How long a request that joins its queue for this deployment now would wait, as estimated."""
+    queued: int
+    """Requests in that queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaAnswer:
+    """What a replica gave: `results[i]` is the result of row `kept[i]` as JSON; every other row is in `failed`.
+
+    `failed` says why. `compute_ms` is the time that the inference took.
     """
 
-    outputs: dict[str, np.ndarray]
+    results: Sequence[bytes]
     kept: Sequence[int]
     failed: Mapping[int, str]
     compute_ms: float
+
+
+class ReplicaLostError(Exception):
+    """The replica ended before it answered; another may."""
 
 
 class ReplicaCall(Protocol):
     """The way to the replicas of all applications."""
 
     async def __call__(
-        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float
+        self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> ReplicaAnswer:
-        """Run arrays that fit the signature on one replica.
+        """Run arrays that fit the signature on the replica with the least to do, once.
 
         Raises:
-            PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`.
+            PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`, or what the model's outputs are wrong in.
+            ReplicaLostError: it may be tried again.
+        """
+        ...
+
+    async def wake(self, application: str, timeout_s: float) -> None:
+        """Returns once a replica answered. Where there is none, Serve starts one for this.
+
+        Raises:
+            PlatformError: `deadline_exceeded`, `unavailable`.
         """
         ...
 

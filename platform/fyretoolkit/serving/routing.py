@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from redis.asyncio.client import PubSub
 
+from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_slug
@@ -46,6 +47,11 @@ class Route:
     artifact: str
     codec: Codec
     max_batch_size: int
+    """Rows of one inference."""
+    replicas: int
+    """How many run, as last observed."""
+    rows_per_s: float | None = None
+    """What one of them does at that batch size, as measured at its warm-up."""
     is_degraded: bool = False
 
 
@@ -54,6 +60,8 @@ def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | No
 
     Ready ones come before degraded ones, then those in the wished region before others; None if none takes traffic.
     """
+    if len(routes) == 1:
+        return routes[0] if routes[0].traffic > 0 else None
     candidates = [route for route in routes if route.traffic > 0]
     candidates = [route for route in candidates if not route.is_degraded] or candidates
     candidates = [route for route in candidates if route.region == region] or candidates
@@ -91,22 +99,27 @@ class RoutingTable:
         self._live: Mapping[tuple[str, str], Sequence[Deployment]] = {}
 
     async def route(self, org: str, model_id: str, region: str | None = None) -> Route:
-        """The deployment for the next prediction: the organization's own, else, if none takes traffic, a public one.
+        """As `known`; if that is none, after a look at what changed.
 
         Raises:
             PlatformError: `model_not_found`, or `model_not_ready` with the states of the model's deployments.
         """
-        found = self._pick(org, model_id, region)
+        found = self.known(org, model_id, region)
         if found is None:
             await self.refresh_if_changed()
-            found = self._pick(org, model_id, region)  # even if unchanged: another task may just have read it
+            found = self.known(org, model_id, region)  # even if unchanged: another task may just have read it
         if found is None:
             raise await self._why_not(org, model_id)
         return found
 
-    def known(self, org: str, model_id: str) -> Route | None:
-        """The deployment that would take the next prediction, as far as the snapshot tells."""
-        return self._pick(org, model_id, None)
+    def known(self, org: str, model_id: str, region: str | None = None) -> Route | None:
+        """The deployment for the next prediction, as far as the snapshot tells.
+
+        The organization's own, else, if none takes traffic, a public one.
+        """
+        draw = self._draw()
+        own = pick(self._routes.get((org, model_id), ()), region, draw)
+        return own or pick(self._public_routes(org, model_id), region, draw)
 
     def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
         """The deployments of the model that were not deleted: the organization's own, then the public ones."""
@@ -151,11 +164,6 @@ class RoutingTable:
                 logger.warning("The routing table cannot be renewed, trying again: %r", error)
             await asyncio.sleep(POLL_S)
 
-    def _pick(self, org: str, model_id: str, region: str | None) -> Route | None:
-        draw = self._draw()
-        own = pick(self._routes.get((org, model_id), ()), region, draw)
-        return own or pick(self._public_routes(org, model_id), region, draw)
-
     def _public_routes(self, org: str, model_id: str) -> Sequence[Route]:
         """Those that may stand in for the organization's own.
 
@@ -188,6 +196,7 @@ class RoutingTable:
         except Exception:
             logger.exception("%s has no usable codec", deployment.id)
             return None
+        batching = Batching.from_json(deployment.batching) if deployment.batching else None
         return Route(
             application=deployment.id,
             org=deployment.org,
@@ -196,7 +205,9 @@ class RoutingTable:
             traffic=deployment.traffic,
             artifact=deployment.artifact,
             codec=codec,
-            max_batch_size=codec.spec.max_batch_size,
+            max_batch_size=batching.max_batch_size if batching else codec.spec.max_batch_size,
+            replicas=deployment.ready_replicas,
+            rows_per_s=batching.rows_per_s.get(batching.max_batch_size) if batching else None,
             is_degraded=deployment.status is DeploymentStatus.DEGRADED,
         )
 

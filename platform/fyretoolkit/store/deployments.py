@@ -147,7 +147,7 @@ class DeploymentStore:
         )
 
     async def observe(
-        self, deployment: Deployment, *, epoch: int, ready_replicas: int, target_replicas: int
+        self, deployment: Deployment, *, epoch: int, ready_replicas: int, target_replicas: int | None
     ) -> bool:
         """Record how many replicas are running and how many Serve aims at, without an event.
 

@@ -85,6 +85,8 @@ def test_one_replica_by_default(failed: dict[str, Any]) -> None:
         ({"max_wait_s": 3601}, "max_wait_s"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "autoscaling"),
+        ({"autoscaling": {"min_replicas": -1, "max_replicas": 2}}, "autoscaling.min_replicas"),
+        ({"autoscaling": {"min_replicas": 0, "max_replicas": 0}}, "autoscaling.max_replicas"),
         ({"replicas": 1, "autoscaling": {"min_replicas": 2, "max_replicas": 3}}, "replicas"),
         ({"model_id": "Not A Slug"}, "model_id"),
     ],
@@ -107,6 +109,14 @@ def test_autoscaling_starts_at_replicas(caller: Caller, changing: dict[str, Any]
     assert caller.patch(path, {"autoscaling": None, "replicas": 1}).status_code == 200
 
 
+@sentence("deploy-34")
+def test_no_replica_may_be_the_fewest(caller: Caller) -> None:
+    """And the first one starts all the same."""
+    bounds = {"min_replicas": 0, "max_replicas": 3}
+    made = caller.made("/deployments", {**NOWHERE, "autoscaling": bounds, "model_id": "sleepy"})
+    assert (made["replicas"]["desired"], made["autoscaling"]) == (1, bounds)
+
+
 @sentence("deploy-28")
 def test_max_wait_s_is_accepted(caller: Caller) -> None:
     """Both ends, and null."""
@@ -126,7 +136,9 @@ def test_stages_in_order(caller: Caller, deployment: dict[str, Any]) -> None:
     assert {"starting", "warming", "ready"} <= set(stages)
     assert (deployment["status"], deployment["stage"]) == ("ready", "ready")
     assert deployment["replicas"] == {"desired": 1, "ready": 1}
+    assert deployment["batching"].keys() == {"max_batch_size", "reason", "rows_per_s", "max_difference"}
     assert deployment["batching"]["max_batch_size"] >= 1
+    assert float(deployment["batching"]["rows_per_s"]["1"]) > 0
     answer = caller.post(deployment["endpoint"], {"inputs": [3]})
     assert answer.json()["results"] == [{"value": 30.0}]
     assert answer.json()["usage"]["deployment"] == deployment["id"]

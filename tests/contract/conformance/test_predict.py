@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from fyretoolkit.core.organizations import DEMO_ORG
 from tests.contract.conformance.runs import golden
 from tests.support.api_bench import Bench
 from tests.support.conformance import BAD, GOOD, REGION, Caller, Organization, error_of, fields_of
+from tests.support.onnx_graphs import busy, minus_batch_mean
 from tests.support.sentences import sentence
 
 SENTIMENT = "/predict/sentiment-v1"
@@ -262,3 +265,46 @@ def test_a_wished_region(caller: Caller, deployment: dict[str, Any]) -> None:
         answer = caller.post("/predict/table", {"inputs": [1], "options": {"region": wished}})
         assert answer.json()["usage"]["region"] == "us-west-2"
         assert answer.json()["results"] == [{"value": 10.0}]
+
+
+@sentence("predict-26")
+def test_more_than_it_can_do(caller: Caller) -> None:
+    """Refused at once with when to come back; who obeys gets an answer."""
+    uri = caller.upload(busy(), "busy.onnx")
+    made = caller.settled_deployment(model_uri=uri, model_id="busy")
+    assert made["status"] == "ready", made["error"]
+    tries: list[int] = []
+
+    def insist() -> None:
+        for count in range(1, 20):
+            answer = caller.post("/predict/busy", {"inputs": [[1.0]], "options": {"timeout_ms": 60_000}})
+            tries.append(count)
+            if answer.status_code == 200:
+                assert answer.json()["results"] == [{"y": 1.0}]
+                return
+            error = error_of(answer, 503, "overloaded")
+            assert "Try again in" in error["message"]
+            assert int(answer.headers["retry-after"]) >= 1
+            time.sleep(float(answer.headers["retry-after"]))
+        raise AssertionError("never answered")
+
+    with ThreadPoolExecutor(24) as pool:
+        for done in [pool.submit(insist) for _ in range(24)]:
+            done.result()
+    assert max(tries) > 1, "nobody was refused"
+    assert caller.delete(f"/deployments/{made['id']}").status_code in (200, 202, 204)
+
+
+@sentence("predict-28")
+def test_answers_that_depend_on_company(caller: Caller) -> None:
+    """Found at the warm-up; every row then runs alone, also those of one request."""
+    uri = caller.upload(minus_batch_mean(), "mean.onnx")
+    made = caller.settled_deployment(model_uri=uri, model_id="mean")
+    assert made["status"] == "ready", made["error"]
+    assert (made["batching"]["max_batch_size"], made["batching"]["reason"]) == (1, "depends_on_company")
+    assert made["batching"]["max_difference"] > 0
+    together = results(caller, "mean", [[1.0, 2.0, 3.0], [100.0, 0.0, -5.0]])
+    assert together == results(caller, "mean", [[1.0, 2.0, 3.0]]) + results(
+        caller, "mean", [[100.0, 0.0, -5.0]]
+    )
+    assert caller.delete(f"/deployments/{made['id']}").status_code in (200, 202, 204)

@@ -18,7 +18,7 @@ from fyretoolkit.core.deployments import Application, ApplicationState, Deployme
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
-from fyretoolkit.models.manifest import Autoscaling
+from fyretoolkit.models.manifest import Autoscaling, Resources
 from fyretoolkit.models.signature import Signature, TensorSpec
 from fyretoolkit.models.spec import ModelSpec, resolve
 from fyretoolkit.settings import Settings
@@ -33,6 +33,9 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> str:
     """The platform runs on asyncio alone."""
     return "asyncio"
+
+
+BATCHING = {"max_batch_size": 8, "reason": "measured", "rows_per_s": {"1": 10.5}, "max_difference": None}
 
 
 class FakeServe:
@@ -56,15 +59,19 @@ class FakeServe:
         self.applications[deployment.id] = Application(
             deployment.id,
             ApplicationState.RUNNING,
-            fewest,
+            deployment.starting_replicas,
             replica_range=(fewest, most),
-            target_replicas=fewest,
+            target_replicas=deployment.starting_replicas,
         )
 
-    def warm_up(self, application: str, timeout_s: float) -> None:
+    def warm_up(self, application: str, timeout_s: float) -> dict[str, object]:
         self.warm_ups.append(application)
         if self.warm_up_error:
             raise self.warm_up_error
+        return BATCHING
+
+    def cpus_of(self, spec: ModelSpec, settings: Settings) -> float:
+        return 2.5
 
     def remove(self, application: str) -> None:
         del self.applications[application]
@@ -77,6 +84,7 @@ class FakePreparer:
         self.error = error
         self.calls = 0
         self.autoscaling: Autoscaling | None = None
+        self.resources = Resources()
         self.is_done = asyncio.Event()
         self.is_done.set()
 
@@ -88,7 +96,11 @@ class FakePreparer:
             raise self.error
         tensor = TensorSpec("x", "float32", (None, 2))
         spec = resolve(None, Signature((tensor,), (tensor,)))
-        return Prepared(deployment.model, "a" * 64, spec.model_copy(update={"autoscaling": self.autoscaling}))
+        return Prepared(
+            deployment.model,
+            "a" * 64,
+            spec.model_copy(update={"autoscaling": self.autoscaling, "resources": self.resources}),
+        )
 
 
 class Scene:
@@ -157,6 +169,27 @@ async def test_from_a_request_to_ready_and_gone(scene: Scene) -> None:
     await scene.deployments.transition(made, DeploymentStatus.DRAINING, message="deleted by its owner")
     await scene.settled(made, reconciler, "deleted")
     assert scene.serve.applications == {}
+
+
+async def test_what_the_warm_up_measured_is_on_record_once_it_is_ready(scene: Scene) -> None:
+    """In the same change; replicas that come later find it there."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    assert made.batching is None
+    ready = await scene.settled(made, reconciler, "ready")
+    assert ready.batching == BATCHING
+
+
+@pytest.mark.parametrize(("wanted", "threads"), [(None, 2), (1, 1)])
+async def test_a_model_runs_on_as_many_threads_as_its_replica_has_cpus(
+    scene: Scene, wanted: int | None, threads: int
+) -> None:
+    """Whole ones, unless the manifest says how many."""
+    scene.preparer.resources = Resources(threads=wanted)
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    assignment = await scene.deployments.assignment(made.id)
+    assert assignment is not None
+    assert assignment.threads == threads
 
 
 async def test_a_controller_that_dies_is_followed_at_any_stage(
@@ -290,6 +323,39 @@ async def test_a_running_deployment_gets_the_number_of_replicas_that_is_wanted_b
     await scene.reconciler().tick()
     assert scene.serve.applied == [(1, 1), (3, 3)]
     assert scene.serve.warm_ups == [made.id]
+
+
+async def test_a_deployment_sleeps_wakes_and_fails(scene: Scene) -> None:
+    """Ready while autoscaling has it at zero and while it wakes; its counts move the routing table each time.
+
+    A replica that fails degrades it, awake or waking; then it is warmed up anew.
+    """
+    bounds = {"min_replicas": 0, "max_replicas": 2}
+    made, reconciler = await scene.create(autoscaling=bounds, is_scale_chosen=True), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    (seen,) = scene.serve.observe()
+    asleep = replace(seen, running_replicas=0, target_replicas=0)
+    waking = replace(asleep, target_replicas=1)
+
+    async def looked(observed: Application, status: str = "ready") -> tuple[int, int]:
+        """How many replicas are ready and wanted by then; that the ingresses are told is part of it."""
+        scene.serve.applications[made.id] = observed
+        version = await scene.deployments.routes_version()
+        async with asyncio.timeout(10):
+            while await scene.deployments.routes_version() == version:
+                await reconciler.tick()
+                await asyncio.sleep(0.01)
+        found = await scene.settled(made, reconciler, status)
+        return found.ready_replicas, found.desired_replicas
+
+    looks = [await looked(each) for each in (asleep, waking, seen, asleep, waking)]
+    assert looks == [(0, 0), (0, 1), (1, 1), (0, 0), (0, 1)]
+    assert scene.serve.warm_ups == [made.id]
+    assert await looked(replace(waking, state=ApplicationState.UNHEALTHY), "degraded") == (0, 1)
+    assert await looked(seen) == (1, 1)
+    assert scene.serve.warm_ups == [made.id] * 2
+    stages = [event["stage"] for event in await scene.deployments.events("org_a", made.id)]
+    assert stages.count("degraded") == 1
 
 
 async def test_autoscaling_is_switched_on_and_off_in_place(scene: Scene) -> None:

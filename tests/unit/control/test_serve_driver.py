@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ray import serve
+from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ApplicationDetails
 
 from fyretoolkit.control import serve_driver
@@ -64,24 +66,68 @@ def test_what_an_application_is_configured_for(
     )
 
 
-@pytest.mark.parametrize(("fields", "initial"), [({"replicas": 3}, 3), ({"target_replicas": 4}, 4), ({}, 2)])
-def test_where_autoscaling_starts(
-    fields: dict[str, int], initial: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At what was asked for, or at what is there; Serve would begin with the fewest."""
+@pytest.fixture
+def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
+    """What Serve is told of a deployment with these fields; `running` is what it is configured for by now."""
     targets: list[Any] = []
     monkeypatch.setattr(serve, "run_many", lambda found, **_: targets.extend(found))
-    deployment = Deployment(
-        id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
-        model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
-        autoscaling={"min_replicas": 2, "max_replicas": 5}, **fields,
-    )  # fmt: skip
-    tensor = TensorSpec("x", "float32", (None, 2))
-    settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
-    serve_driver.apply(deployment, resolve(None, Signature((tensor,), (tensor,))), settings)
-    (target,) = targets
-    config = target.target._bound_deployment._deployment_config.autoscaling_config
+
+    def apply(running: dict[str, Any] | None = None, **fields: Any) -> DeploymentConfig:
+        deployment = Deployment(
+            id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
+            model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
+            **fields,
+        )  # fmt: skip
+        known = {} if running is None else {NAME: details([], **running)}
+        monkeypatch.setattr(serve_driver, "_applications", lambda: known)
+        tensor = TensorSpec("x", "float32", (None, 2))
+        settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
+        serve_driver.apply(deployment, resolve(None, Signature((tensor,), (tensor,))), settings)
+        (target,) = targets
+        config: DeploymentConfig = target.target._bound_deployment._deployment_config
+        return config
+
+    return apply
+
+
+@pytest.mark.parametrize(("fields", "initial"), [({"replicas": 3}, 3), ({"target_replicas": 4}, 4), ({}, 2)])
+def test_where_autoscaling_starts(
+    fields: dict[str, int], initial: int, applied: Callable[..., DeploymentConfig]
+) -> None:
+    """At what was asked for, or at what is there; Serve would begin with the fewest."""
+    config = applied(autoscaling={"min_replicas": 2, "max_replicas": 5}, **fields).autoscaling_config
+    assert config is not None
     assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (2, initial, 5)
+
+
+def test_who_may_sleep_starts_with_one_all_the_same(applied: Callable[..., DeploymentConfig]) -> None:
+    """There is something to warm up, also where it slept before its application was lost."""
+    config = applied(autoscaling={"min_replicas": 0, "max_replicas": 5}, target_replicas=0).autoscaling_config
+    assert config is not None
+    assert (config.min_replicas, config.initial_replicas) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("running", "bounds"),
+    [
+        (None, None),
+        ({"num_replicas": 1}, None),
+        ({"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, (3, 3, 3)),
+    ],
+)
+def test_a_fixed_number_after_bounds_is_bounds(
+    running: dict[str, Any] | None,
+    bounds: tuple[int, int, int] | None,
+    applied: Callable[..., DeploymentConfig],
+) -> None:
+    """A replica whose bounds are taken away logs an error every second and grows; nothing but the number changes."""
+    config = applied(running, replicas=3)
+    if bounds is None:
+        assert (config.num_replicas, config.autoscaling_config) == (3, None)
+        return
+    found = config.autoscaling_config
+    assert found is not None
+    assert (found.min_replicas, found.initial_replicas, found.max_replicas) == bounds
 
 
 @pytest.mark.parametrize(

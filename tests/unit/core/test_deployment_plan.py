@@ -23,6 +23,7 @@ from fyretoolkit.core.deployments import (
     Scale,
     Start,
     WarmUp,
+    observed_counts,
     plan,
 )
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
@@ -148,13 +149,109 @@ def test_the_scale_follows_what_is_desired(
 
 @pytest.mark.parametrize(
     ("autoscaling", "target", "desired"),
-    [(None, 7, 3), ({"min_replicas": 2, "max_replicas": 5}, 0, 3), ({"min_replicas": 4, "max_replicas": 5}, 0, 4),
-     ({"min_replicas": 2, "max_replicas": 5}, 4, 4), ({"min_replicas": 2, "max_replicas": 5}, 9, 5)],
+    [
+        (None, 7, 3), (None, 0, 3), ({"min_replicas": 2, "max_replicas": 5}, None, 3),
+        ({"min_replicas": 4, "max_replicas": 5}, None, 4), ({"min_replicas": 2, "max_replicas": 5}, 4, 4),
+        ({"min_replicas": 2, "max_replicas": 5}, 9, 5), ({"min_replicas": 2, "max_replicas": 5}, 0, 2),
+        ({"min_replicas": 0, "max_replicas": 5}, 0, 0), ({"min_replicas": 0, "max_replicas": 5}, None, 3),
+    ],
 )  # fmt: skip
-def test_how_many_replicas_are_desired(autoscaling: dict[str, int] | None, target: int, desired: int) -> None:
+def test_how_many_replicas_are_desired(
+    autoscaling: dict[str, int] | None, target: int | None, desired: int
+) -> None:
     """The number asked for; with autoscaling what Serve aims at, or starts at, which new bounds hold at once."""
     found = replace(READY, replicas=3, autoscaling=autoscaling, target_replicas=target)
     assert found.desired_replicas == desired
+
+
+SLEEPER = replace(
+    READY, autoscaling={"min_replicas": 0, "max_replicas": 2}, ready_replicas=1, target_replicas=1
+)
+ASLEEP = replace(SLEEPER, ready_replicas=0, target_replicas=0)
+WAKING = replace(ASLEEP, target_replicas=1, updated=int(NOW) - 60)
+WANTED = replace(ASLEEP, autoscaling={"min_replicas": 1, "max_replicas": 2}, target_replicas=1)
+
+
+def sleeper(state: str, running: int, target: int) -> Application:
+    """An application that autoscaling may take to zero."""
+    return application(state, running, replica_range=(0, 2), target_replicas=target)
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "commands"),
+    [
+        (SLEEPER, sleeper("running", 1, 1), []),
+        (SLEEPER, sleeper("running", 0, 0), []),
+        (ASLEEP, sleeper("running", 0, 0), []),
+        (ASLEEP, sleeper("running", 0, 1), []),
+        (SLEEPER, sleeper("running", 0, 1), []),
+        (WAKING, sleeper("running", 0, 1), []),
+        (WAKING, sleeper("running", 1, 1), []),
+        (replace(WAKING, updated=int(NOW) - 61), sleeper("running", 0, 1),
+         [Degrade(replace(WAKING, updated=int(NOW) - 61))]),
+        (WAKING, sleeper("unhealthy", 0, 1), [Degrade(WAKING)]),
+        (WAKING, sleeper("failed", 0, 1), [Degrade(WAKING)]),
+        (SLEEPER, sleeper("unhealthy", 0, 1), [Degrade(SLEEPER)]),
+        (ASLEEP, sleeper("deleting", 0, 0), [Degrade(ASLEEP)]),
+        (ASLEEP, None, [Degrade(ASLEEP)]),
+        (WANTED, sleeper("running", 0, 0), [Scale(WANTED)]),
+        (replace(WANTED, updated=int(NOW) - 60),
+         application("starting", 0, replica_range=(1, 2), target_replicas=1), []),
+        (replace(READY, ready_replicas=1), application("running", 0, replica_range=(1, 1), target_replicas=1),
+         [Degrade(replace(READY, ready_replicas=1))]),
+    ],
+)  # fmt: skip
+def test_a_deployment_asleep_is_ready(
+    desired: Deployment, observed: Application | None, commands: list[Command]
+) -> None:
+    """Autoscaling took it to zero, or its first replica after that starts: no reason to degrade it.
+
+    A replica that fails is one, and so is one that takes longer to come up than any may.
+    """
+    assert decided(desired, observed) == commands
+
+
+@pytest.mark.parametrize("status", ["provisioning", "degraded"])
+def test_a_deployment_that_fell_asleep_before_it_was_warmed_up_is_warmed_up(status: str) -> None:
+    """The first inference wakes it. Left alone it would never be ready: nobody is sent to it."""
+    desired = replace(deployment(status, "starting"), autoscaling=SLEEPER.autoscaling)
+    assert decided(desired, sleeper("running", 0, 0)) == [WarmUp(desired)]
+
+
+@pytest.mark.parametrize(
+    ("desired", "starting"),
+    [
+        (ASLEEP, 0),
+        (replace(ASLEEP, status=DeploymentStatus.DEGRADED), 1),
+        (replace(ASLEEP, status=DeploymentStatus.PROVISIONING, target_replicas=None), 1),
+        (replace(ASLEEP, autoscaling={"min_replicas": 2, "max_replicas": 3}), 2),
+        (replace(SLEEPER, target_replicas=2), 2),
+    ],
+)
+def test_with_how_many_replicas_it_starts(desired: Deployment, starting: int) -> None:
+    """One at least is warmed up; one that sleeps stays asleep when its bounds change."""
+    assert desired.starting_replicas == starting
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "counts"),
+    [
+        (SLEEPER, sleeper("running", 2, 2), (2, 2)),
+        (SLEEPER, sleeper("running", 0, 0), (0, 0)),
+        (ASLEEP, sleeper("running", 0, 1), (0, 1)),
+        (SLEEPER, sleeper("running", 0, 1), (0, 1)),
+        (WAKING, sleeper("running", 1, 1), (1, 1)),
+        (SLEEPER, sleeper("unhealthy", 0, 1), (1, 1)),
+        (WANTED, sleeper("running", 0, 0), (0, 1)),
+        (SLEEPER, None, (1, 1)),
+        (replace(SLEEPER, status=DeploymentStatus.DRAINING), sleeper("running", 0, 0), (1, 1)),
+    ],
+)
+def test_what_is_recorded_of_its_replicas(
+    desired: Deployment, observed: Application | None, counts: tuple[int, int]
+) -> None:
+    """What runs and what is aimed at; of one that is about to be degraded, that drains or has other bounds, not."""
+    assert observed_counts(desired, observed) == counts
 
 
 @pytest.mark.parametrize(
@@ -198,7 +295,7 @@ def test_orphans_are_removed() -> None:
     st.sampled_from(list(ApplicationState)) | st.none(),
     st.integers(0, 2),
     st.floats(0, 1000),
-    st.integers(1, 2),
+    st.integers(0, 2),
 )
 def test_a_plan_never_resurrects(
     status: DeploymentStatus,

@@ -47,6 +47,21 @@ def test_a_graph_that_takes_one_row_is_not_batched(tmp_path: Path) -> None:
     assert inspect(write_package(tmp_path, onnx_graphs.one_row_only()), TIMEOUT_S).max_batch_size == 1
 
 
+@pytest.mark.parametrize(("manifest", "size"), [(None, 1), ("max_batch_size: 16", 16)])
+def test_a_graph_whose_answers_depend_on_company_is_not_batched(
+    tmp_path: Path, manifest: str | None, size: int
+) -> None:
+    """Nor by a batch job, which knows only the spec; unless its owner says so."""
+    spec = inspect(write_package(tmp_path, onnx_graphs.minus_batch_mean(), manifest), TIMEOUT_S)
+    assert (spec.max_batch_size, spec.is_batch_size_chosen) == (size, manifest is not None)
+
+
+def test_a_size_that_the_graph_cannot_take_is_not_its_owners_choice(tmp_path: Path) -> None:
+    """One row, though the manifest says 16: a replica will say why."""
+    spec = inspect(write_package(tmp_path, onnx_graphs.one_row_only(), "max_batch_size: 16"), TIMEOUT_S)
+    assert (spec.max_batch_size, spec.is_batch_size_chosen) == (1, False)
+
+
 def test_a_tokenizer_is_part_of_the_first_inference(tmp_path: Path) -> None:
     """A text goes in."""
     spec = inspect(write_package(tmp_path, onnx_graphs.token_sum(), None, word_tokenizer()), TIMEOUT_S)

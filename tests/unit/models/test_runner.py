@@ -13,7 +13,7 @@ from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import ModelRunner, Prediction
 from fyretoolkit.models.session import open_session
 from tests.support import onnx_graphs
-from tests.support.model_packages import load_runner, write_package
+from tests.support.model_packages import load_runner, word_tokenizer, write_package
 
 
 class Counting:
@@ -56,7 +56,7 @@ def test_a_failing_batch_is_halved_not_run_row_by_row(tmp_path: Path) -> None:
     ran = runner.run_isolating({"index": np.array([1] * 40 + [99] + [2] * 23)})
     assert list(ran.failed) == [40]
     assert ran.kept == [*range(40), *range(41, 64)]
-    assert ran.outputs["value"].tolist() == [10.0] * 40 + [20.0] * 23
+    assert [outputs["value"].tolist() for outputs in ran.outputs] == [[10.0] * 40 + [20.0] * 23]
     assert len(session.sizes) <= 1 + 2 * 6
 
 
@@ -64,7 +64,7 @@ def test_rows_that_all_fail_leave_no_outputs(tmp_path: Path) -> None:
     """Every one has its reason."""
     runner = load_runner(tmp_path, onnx_graphs.lookup())
     ran = runner.run_isolating({"index": np.array([98, 99])})
-    assert ran.outputs == {}
+    assert ran.outputs == []
     assert sorted(ran.failed) == [0, 1]
 
 
@@ -77,6 +77,31 @@ def test_max_batch_size_splits_and_joins(tmp_path: Path) -> None:
     assert session.sizes == [3, 3, 1]
     results = [outcome.result for outcome in runner.predict(indices) if isinstance(outcome, Prediction)]
     assert results == [{"value": 10.0 * index} for index in indices]
+
+
+def test_the_size_that_a_replica_found_splits_the_rows_of_one_call_too(tmp_path: Path) -> None:
+    """They are company to each other."""
+    runner = load_runner(tmp_path, onnx_graphs.minus_batch_mean(shape=("N", 1)))
+    rows = {"x": np.array([[1.0], [3.0]], np.float32)}
+    assert runner.run_isolating(rows).outputs[0]["y"].tolist() == [[-1.0], [1.0]]
+    runner.max_batch_size = 1
+    assert runner.run_isolating(rows).outputs[0]["y"].tolist() == [[0.0], [0.0]]
+
+
+def test_rows_that_run_alone_may_have_outputs_of_different_shapes(tmp_path: Path) -> None:
+    """Texts without their neighbours' padding give one value for each of their own tokens."""
+    runner = load_runner(tmp_path, onnx_graphs.token_echo(), "max_batch_size: 1", word_tokenizer())
+    texts: list[object] = ["a film", "good bad", "film"]
+    arrays = runner.codec.decode(texts).arrays
+    assert arrays["input_ids"].shape == (3, 2)
+    ran = runner.run_isolating(arrays)
+    assert [outputs["ids"].tolist() for outputs in ran.outputs] == [[[2, 5], [3, 4]], [[5]]]
+    assert ran.kept == [0, 1, 2]
+    assert [outcome.result for outcome in runner.predict(texts) if isinstance(outcome, Prediction)] == [
+        {"ids": [2, 5]},
+        {"ids": [3, 4]},
+        {"ids": [5]},
+    ]
 
 
 def test_run_raises_for_a_batch_with_a_bad_row(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models.codec import Codec, ItemError
 from fyretoolkit.models.runner import ModelRunner, Prediction
 from tests.support.model_packages import load_runner, word_tokenizer
-from tests.support.onnx_graphs import token_sum
+from tests.support.onnx_graphs import echo, token_sum
 
 
 def totals(runner: ModelRunner, *items: object) -> list[object]:
@@ -34,6 +35,50 @@ def test_a_text_has_the_same_answer_alone_and_in_company(tmp_path: Path) -> None
     runner = load_runner(tmp_path, token_sum(), None, word_tokenizer())
     texts = ["", "a", "a good bad film"]
     assert totals(runner, *texts) == [totals(runner, text)[0] for text in texts]
+
+
+PADDING = {
+    "strategy": "BatchLongest",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "[PAD]",
+}
+
+
+@pytest.mark.parametrize("direction", ["Right", "Left"])
+@pytest.mark.parametrize(
+    "graph", [token_sum(), echo("int64", ["N", "T"], name="input_ids")], ids=["mask", "ids"]
+)
+def test_a_trimmed_row_is_what_its_text_is_alone(tmp_path: Path, graph: bytes, direction: str) -> None:
+    """Whether a mask says what is padding or the padding token does, on either side."""
+    tokenizer = {**json.loads(word_tokenizer()), "padding": {**PADDING, "direction": direction}}
+    codec = load_runner(tmp_path, graph, None, json.dumps(tokenizer)).codec
+    texts = ["", "a", "a good bad film", "good film"]
+    together = codec.decode(texts).arrays
+    for row, text in enumerate(texts):
+        trimmed = codec.trim({name: array[row : row + 1] for name, array in together.items()})
+        alone = codec.decode([text]).arrays
+        assert {name: array.tolist() for name, array in trimmed.items()} == {
+            name: array.tolist() for name, array in alone.items()
+        }
+    pair = codec.trim({name: array[[1, 3]] for name, array in together.items()})
+    assert pair["input_ids"].shape == (2, 2)
+
+
+def test_an_ordinary_token_that_pads_is_not_trimmed(tmp_path: Path) -> None:
+    """Without a padding token and without a mask, an id of 0 may be a word of the text."""
+    tokenizer = word_tokenizer().replace("[PAD]", "!")
+    codec = load_runner(tmp_path, echo("int64", ["N", "T"], name="input_ids"), None, tokenizer).codec
+    arrays = codec.decode(["film !", "a good bad film"]).arrays
+    assert codec.trim({"input_ids": arrays["input_ids"][:1]})["input_ids"].tolist() == [[5, 0, 0, 0]]
+
+
+def test_fixed_lengths_are_not_trimmed(tmp_path: Path) -> None:
+    """The graph or the owner asks for them."""
+    manifest = "preprocessing: {tokenizer: {max_length: 3, padding: max_length}}"
+    codec = load_runner(tmp_path, token_sum(), manifest, word_tokenizer()).codec
+    assert codec.trim(codec.decode(["a"]).arrays)["input_ids"].shape == (1, 3)
 
 
 def test_long_texts_are_cut_and_short_ones_padded_to_max_length(tmp_path: Path) -> None:

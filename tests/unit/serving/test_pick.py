@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fyretoolkit.models.codec import Codec
 from fyretoolkit.serving.routing import Route, pick
 
-_ROUTE = Route("dep_a", "org_a", "m", "us-east-1", 100, "sha", cast(Codec, None), 64)
+_ROUTE = Route("dep_a", "org_a", "m", "us-east-1", 100, "sha", cast(Codec, None), 64, 1)
 
 
 def _route(name: str, *, traffic: int = 100, region: str = "us-east-1", is_degraded: bool = False) -> Route:

@@ -72,6 +72,7 @@ def _route(name: str = "dep_a") -> Route:
         artifact="",
         codec=cast(Any, None),
         max_batch_size=8,
+        replicas=1,
     )
 
 

@@ -54,6 +54,14 @@ def _unwatched(bench: Bench) -> RoutingTable:
     )
 
 
+async def test_a_route_has_the_batch_size_that_was_found_where_the_deployment_runs(bench: Bench) -> None:
+    """Until something was found it has the spec's."""
+    found = {"max_batch_size": 5, "reason": "measured", "rows_per_s": {}, "max_difference": 0.0}
+    for org, batching, size in (("org_a", found, 5), ("org_b", None, 64)):
+        await bench.deploy("digits", org=org, batching=batching)
+        assert (await bench.services.routes.route(org, "digits")).max_batch_size == size
+
+
 async def test_the_watch_brings_a_change_without_being_asked(bench: Bench) -> None:
     table = bench.services.routes
     await bench.deploy("digits", org="org_a")

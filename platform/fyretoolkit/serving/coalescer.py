@@ -1,0 +1,396 @@
+"""Joins the predictions of many callers into few calls of replicas.
+
+Requests for one deployment that arrive while calls are in flight wait in one queue; when a call ends, what waits is
+joined into one array and sent as one call. There is no timer: batches come from back-pressure, so a quiet system adds
+no delay and a busy one has full batches. The rejected alternative, waiting a few milliseconds for company
+(`@serve.batch`), costs those milliseconds when nobody comes and makes batches too small when everybody does.
+
+Callers share the queue by organization (`core.fair_queue`). A request that would wait too long is refused at once
+(`core.admission`), one whose deadline passes leaves the queue unrun, one whose client went away is dropped. A replica
+that dies fails nobody: what it held is run once more elsewhere, each request in a call of its own, so that one that
+kills replicas harms no neighbour twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fyretoolkit.core.admission import Appointments, ServiceRate
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.fair_queue import FairQueue, Ticket
+from fyretoolkit.core.organizations import Principal
+from fyretoolkit.serving.deadlines import Deadline
+from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
+from fyretoolkit.serving.routing import Route
+from fyretoolkit.settings import ServingSettings
+
+Arrays = Mapping[str, np.ndarray]
+
+_MAX_TRIES = 2
+_RETRY_AFTER_S = 1
+_JUST_WOKEN_S = 5.0
+"""How long a deployment that was woken counts as awake before the routing table says so."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one request gets of a call: row `kept[i]` of its arrays has `results[i]`, every other is in `failed`."""
+
+    results: Sequence[bytes]
+    kept: Sequence[int]
+    failed: Mapping[int, str]
+    compute_ms: float
+    batch_size: int
+    """Rows of the largest inference it was part of."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Rows of one caller, to be run together or with others'."""
+
+    arrays: Arrays
+    rows: int
+    shape: object
+    """Requests of equal shape can be joined (`Codec.shape_of`)."""
+    size: int
+    """Bytes it holds while it waits, about."""
+    principal: Principal
+    deadline: Deadline
+    is_abandoned: Callable[[], bool]
+    """Whether nobody waits for the answer any more."""
+    weight: float = 1.0
+    """Its organization's share beside others."""
+    answer: asyncio.Future[Share] = field(init=False)
+    tries: int = 0
+    call: _Call | None = None
+    """The one that it is part of."""
+
+    def __post_init__(self) -> None:
+        self.answer = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        """Unless it has its answer."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """Requests that run together."""
+
+    requests: Sequence[Request]
+    task: asyncio.Task[None] | None = None
+
+    def cancel_if_unwanted(self) -> None:
+        """Nobody waits for it any more: its slot is for others."""
+        if self.task is not None and all(request.answer.done() for request in self.requests):
+            self.task.cancel()
+
+
+class Coalescer:
+    """The queue of one deployment in one ingress replica. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        application: str,
+        call: ReplicaCall,
+        settings: ServingSettings,
+        *,
+        source: str,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`source`: the ingress replica's id, for the autoscaler."""
+        self._application = application
+        self._call = call
+        self._settings = settings
+        self._source = source
+        self._clock = clock
+        self._draw = draw
+        self._queue: FairQueue[Request] = FairQueue()
+        self._again: deque[Request] = deque()
+        self._queued_bytes = 0
+        self._running_rows = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = 0
+        self._rate = ServiceRate()
+        self._appointments = Appointments(settings.max_retry_after_s)
+        self._is_pump_due = False
+        self._waking: asyncio.Task[None] | None = None
+        self._awake_until = 0.0
+        self._route: Route | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not (self.waiting or self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue) + len(self._again)
+
+    async def run(self, route: Route, request: Request) -> Share:
+        """The request's share of the call that it becomes part of. `route` is how the deployment looks by now.
+
+        Raises:
+            PlatformError: `overloaded`, with when to come back; `deadline_exceeded`; `unavailable`.
+            asyncio.CancelledError: nobody waits for the answer.
+        """
+        if self._route is None and route.rows_per_s:
+            self._rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
+        self._route = route
+        self._admit(request)
+        ticket = self._queue.put(request.principal.org, request, request.rows, request.weight)
+        self._queued_bytes += request.size
+        timer = asyncio.get_running_loop().call_later(
+            request.deadline.remaining_s(), self._expire, request, ticket
+        )
+        if not self._is_pump_due:
+            # In the next turn of the loop: what arrives in this one travels together.
+            self._is_pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+        try:
+            return await request.answer
+        finally:
+            timer.cancel()
+            self._drop(ticket)
+            if request.call is not None:
+                request.call.cancel_if_unwanted()
+
+    async def close(self) -> None:
+        """Fail what waits, and end what runs."""
+        for request in (*self._queue, *self._again):
+            request.fail(PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S))
+        tasks = [*self._tasks, *([self._waking] if self._waking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- admission
+
+    def _admit(self, request: Request) -> None:
+        """Raises:
+        PlatformError: `overloaded`.
+        """
+        if not self._queue and request.size <= self._settings.max_queued_bytes:
+            return
+        ahead = self._queue.ahead_of(request.principal.org, request.weight)
+        wait_s = self._rate.seconds_for(self._running_rows + ahead)
+        fits_next_calls = ahead < self._slots() * self._rows_per_call()
+        is_late = wait_s > request.deadline.remaining_s() or (
+            wait_s > self._settings.max_wait_s and not fits_next_calls
+        )
+        is_full = (
+            len(self._queue) >= self._settings.max_queued
+            or self._queued_bytes + request.size > self._settings.max_queued_bytes
+        )
+        if not (is_late or is_full):
+            return
+        takes_s = self._rate.seconds_for(request.rows)
+        seconds = self._appointments.next(self._clock(), wait_s=wait_s, takes_s=takes_s, draw=self._draw())
+        raise PlatformError(
+            "overloaded",
+            f"The deployment is busy: this request would wait {wait_s:.1f} s. Try again in {seconds} s (Retry-After).",
+            retry_after_s=seconds,
+        )
+
+    def _expire(self, request: Request, ticket: Ticket[Request]) -> None:
+        self._drop(ticket)
+        request.fail(request.deadline.exceeded() if self._replicas() else _asleep())
+
+    def _drop(self, ticket: Ticket[Request]) -> None:
+        if self._queue.remove(ticket):
+            self._queued_bytes -= ticket.item.size
+
+    # --- dispatch
+
+    def _slots(self) -> int:
+        """Calls that may be in flight together: one runs on each replica while the next is on its way."""
+        return self._settings.calls_per_replica * self._replicas()
+
+    def _replicas(self) -> int:
+        known = self._route.replicas if self._route else 0
+        return known or (1 if self._clock() < self._awake_until else 0)
+
+    def _rows_per_call(self) -> int:
+        """Rows to join into one call.
+
+        A model that gains nothing from batches still gets several rows a call, as many as it runs within
+        `call_s`: the replica runs them one by one, and the way there and back is paid once.
+        """
+        best = self._route.max_batch_size if self._route else 1
+        return max(best, int((self._rate.per_s or 0.0) * self._settings.call_s))
+
+    def _pump(self) -> None:
+        """Send calls while there are slots for them and requests to fill them."""
+        self._is_pump_due = False
+        if not self._replicas() and (self._queue or self._again):
+            self._wake()
+            return
+        while self._calls < self._slots() and (batch := self._next_batch()):
+            self._calls += 1
+            call = _Call(batch)
+            for request in batch:
+                request.call = call
+            call.task = asyncio.get_running_loop().create_task(self._run_batch(call))
+            self._tasks.add(call.task)
+            call.task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self) -> list[Request]:
+        """The requests of the next call; nobody's who has gone. Empty if nothing waits."""
+        while self._again:
+            request = self._again.popleft()
+            if not request.answer.done():
+                return [request]
+        while self._queue:
+            batch = self._take()
+            live = [request for request in batch if not request.answer.done()]
+            for request in live:
+                if request.is_abandoned():
+                    request.answer.cancel()
+            if live := [request for request in live if not request.answer.done()]:
+                return live
+        return []
+
+    def _take(self) -> list[Request]:
+        limit, rows = self._rows_per_call(), 0
+        shape: object = None
+
+        def is_fitting(request: Request) -> bool:
+            nonlocal rows, shape
+            if rows and (rows + request.rows > limit or request.shape != shape):
+                return False
+            rows += request.rows
+            shape = request.shape
+            return True
+
+        batch = list(self._queue.take(is_fitting))
+        self._queued_bytes -= sum(request.size for request in batch)
+        return batch
+
+    async def _run_batch(self, call: _Call) -> None:
+        batch = call.requests
+        rows = sum(request.rows for request in batch)
+        self._running_rows += rows
+        began = self._clock()
+        try:
+            answer = await self._ask(batch)
+        except ReplicaLostError:
+            self._try_again(batch)
+        except PlatformError as error:
+            self._fail(batch, error)
+        except asyncio.CancelledError:
+            for request in batch:
+                request.fail(_lost())
+            raise
+        except Exception:
+            logger.exception("A call of %s failed with a defect", self._application)
+            self._fail(batch, PlatformError("internal_error"))
+        else:
+            self._rate.note(rows, began=began, ended=self._clock())
+            self._split(batch, answer)
+        finally:
+            call.task = None
+            self._calls -= 1
+            self._running_rows -= rows
+            self._pump()
+
+    async def _ask(self, batch: Sequence[Request]) -> ReplicaAnswer:
+        assert self._route is not None  # noqa: S101 - set before anything is queued
+        left = max(request.deadline.left_s() for request in batch)
+        if left <= 0:
+            raise batch[0].deadline.exceeded()
+        arrays = batch[0].arrays
+        if len(batch) > 1:
+            arrays = self._route.codec.join([request.arrays for request in batch])
+        waiting_s = self._rate.seconds_for(self._running_rows + self._queue.cost)
+        load = Load(self._source, waiting_s, len(self._queue))
+        return await self._call(self._application, arrays, left, load)
+
+    def _split(self, batch: Sequence[Request], answer: ReplicaAnswer) -> None:
+        """Each request's part of the results, at its own places."""
+        best = self._route.max_batch_size if self._route else 1
+        size = min(sum(request.rows for request in batch), best)
+        if not answer.failed:
+            start = 0
+            for request in batch:
+                end = start + request.rows
+                if not request.answer.done():
+                    request.answer.set_result(
+                        Share(answer.results[start:end], range(request.rows), {}, answer.compute_ms, size)
+                    )
+                start = end
+            return
+        by_row = dict(zip(answer.kept, answer.results, strict=True))
+        start = 0
+        for request in batch:
+            kept = [row for row in range(request.rows) if start + row in by_row]
+            failed = {
+                row: answer.failed[start + row] for row in range(request.rows) if start + row in answer.failed
+            }
+            if not request.answer.done():
+                results = [by_row[start + row] for row in kept]
+                request.answer.set_result(Share(results, kept, failed, answer.compute_ms, size))
+            start += request.rows
+
+    def _try_again(self, batch: Sequence[Request]) -> None:
+        """A replica died: what it held runs once more, each request by itself."""
+        for request in batch:
+            request.tries += 1
+            if request.tries < _MAX_TRIES:
+                self._again.append(request)
+            else:
+                request.fail(_lost())
+
+    def _fail(self, batch: Sequence[Request], error: PlatformError) -> None:
+        """The call failed as a whole. Whose fault it was shows when each runs by itself."""
+        is_shared = len(batch) > 1 and error.code not in ("deadline_exceeded", "overloaded")
+        for request in batch:
+            request.tries += is_shared
+            if is_shared and request.tries < _MAX_TRIES:
+                self._again.append(request)
+            else:
+                request.fail(error)
+
+    # --- from zero replicas
+
+    def _wake(self) -> None:
+        """One call, however many wait, has Serve start a replica; who waits is held until its own deadline."""
+        if self._waking is None or self._waking.done():
+            self._waking = asyncio.get_running_loop().create_task(self._await_replica())
+
+    async def _await_replica(self) -> None:
+        try:
+            await self._call.wake(self._application, self._settings.wake_timeout_s)
+            self._awake_until = self._clock() + _JUST_WOKEN_S
+        except (PlatformError, ReplicaLostError) as error:
+            logger.warning("%s did not wake: %r", self._application, error)
+            await asyncio.sleep(_RETRY_AFTER_S)
+        finally:
+            self._waking = None
+        self._pump()
+
+
+def _asleep() -> PlatformError:
+    return PlatformError(
+        "unavailable",
+        "The deployment had no replica, and the first is still starting. Try again, or raise options.timeout_ms.",
+        retry_after_s=_RETRY_AFTER_S,
+    )
+
+
+def _lost() -> PlatformError:
+    return PlatformError(
+        "unavailable", "No replica of the deployment answered. Try again.", retry_after_s=_RETRY_AFTER_S
+    )

@@ -1,0 +1,51 @@
+"""The coalescers of all deployments in one ingress replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.serving.coalescer import Coalescer, Request, Share
+from fyretoolkit.serving.replica import ReplicaCall
+from fyretoolkit.serving.routing import Route
+from fyretoolkit.settings import PlanSettings, ServingSettings
+
+
+class Coalescers:
+    """One for each deployment that is called, made at its first call. Belongs to one event loop."""
+
+    def __init__(
+        self, call: ReplicaCall, settings: ServingSettings, plans: Mapping[str, PlanSettings]
+    ) -> None:
+        self._call = call
+        self._settings = settings
+        self._plans = plans
+        self._source = new_id("ing")
+        self._by_application: dict[str, Coalescer] = {}
+
+    async def run(self, route: Route, request: Request) -> Share:
+        """As `Coalescer.run`, with the weight of the caller's plan."""
+        if (plan := self._plans.get(request.principal.plan)) is not None:
+            request.weight = plan.weight
+        coalescer = self._by_application.get(route.application)
+        if coalescer is None:
+            coalescer = self._by_application[route.application] = Coalescer(
+                route.application, self._call, self._settings, source=self._source
+            )
+        return await coalescer.run(route, request)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in all queues."""
+        return sum(coalescer.waiting for coalescer in self._by_application.values())
+
+    async def keep_only(self, applications: frozenset[str]) -> None:
+        """Forget all other deployments: they are deleted, and what waited for them fails."""
+        gone = [self._by_application.pop(name) for name in self._by_application.keys() - applications]
+        await asyncio.gather(*(coalescer.close() for coalescer in gone))
+        await self._call.forget(applications)
+
+    async def close(self) -> None:
+        """Fail what waits, end what runs."""
+        await self.keep_only(frozenset())

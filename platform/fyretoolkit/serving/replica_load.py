@@ -1,0 +1,91 @@
+"""What one replica tells the autoscaler of itself: how busy its model is, and how long the queues before it are.
+
+The queues are in the ingress replicas, where Ray Serve cannot see them; each says with every call how long its own is
+(`serving.replica.Load`), and `core.autoscaling` decides by what the replicas pass on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fyretoolkit.serving.replica import Load
+
+_FRESH_S = 2.0
+"""How long after an ingress's last call what it said still counts."""
+
+
+@dataclass(slots=True)
+class _Told:
+    load: Load
+    at: float
+    calls: int
+    """Of this ingress, being answered. While there are any, what it said last counts: a slow model is told rarely."""
+
+
+class ReplicaLoad:
+    """The busy time and the queues of one replica.
+
+    `answering` and `stats` belong to the event loop, `computing` to the one thread that runs the model.
+    """
+
+    def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`window_s`: the time that the busy share is measured over."""
+        self._window_s = window_s
+        self._clock = clock
+        self._computed: tuple[float, float | None] = (0.0, None)
+        """Seconds computed so far, and since when one more run is going on: one value, so both change at once."""
+        self._marks = deque([(clock(), 0.0)])
+        self._told: dict[str, _Told] = {}
+
+    @contextmanager
+    def answering(self, load: Load) -> Iterator[None]:
+        """Around each call: what its ingress said of itself."""
+        told = self._told.get(load.source)
+        if told is None:
+            self._forget_old()
+            told = self._told[load.source] = _Told(load, self._clock(), 0)
+        told.load, told.at = load, self._clock()
+        told.calls += 1
+        try:
+            yield
+        finally:
+            told.calls -= 1
+            told.at = self._clock()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around each run of the model."""
+        before, started = self._computed[0], self._clock()
+        self._computed = before, started
+        try:
+            yield
+        finally:
+            self._computed = before + self._clock() - started, None
+
+    def stats(self) -> dict[str, float]:
+        """`busy` (share of the window, 0 to 1), `waiting_s` (the longest) and `queued` (the sum) of the queues."""
+        self._forget_old()
+        loads = [told.load for told in self._told.values()]
+        return {
+            "busy": self._busy(),
+            "waiting_s": max((load.waiting_s for load in loads), default=0.0),
+            "queued": float(sum(load.queued for load in loads)),
+        }
+
+    def _busy(self) -> float:
+        now, (computed, since) = self._clock(), self._computed
+        total = computed + (max(now - since, 0.0) if since is not None else 0.0)
+        self._marks.append((now, total))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - self._window_s:
+            self._marks.popleft()
+        begun, before = self._marks[0]
+        return min((total - before) / (now - begun), 1.0) if now > begun else 0.0
+
+    def _forget_old(self) -> None:
+        limit = self._clock() - _FRESH_S
+        for source in [name for name, told in self._told.items() if not told.calls and told.at < limit]:
+            del self._told[source]

@@ -1,0 +1,79 @@
+"""Full load for minutes: memory and open files of every process of the platform stay as they are, and nothing fails.
+
+Flat means: the mean of the last tenth of the samples is at most 5% above that of the second tenth. The first tenth is
+left out, in which caches fill and allocators get their arenas.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from scripts.benchmarks.behaviour.mixture import digits, sentiment, with_rows
+from scripts.benchmarks.behaviour.processes import Watch, judge_flatness
+from scripts.benchmarks.behaviour.stage import (
+    Finding,
+    conclude,
+    introduce,
+    running_platform,
+    target_of,
+    warm,
+)
+from scripts.benchmarks.load import Report, start_closed_loop
+
+HELP = "ten minutes at full load: memory and open files of every process stay flat"
+
+_SENTENCES = 16
+_REQUESTS = 64
+_QUICK_MINUTES = 0.5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `scripts/bench soak`."""
+    parser.add_argument("--minutes", type=float, default=10.0, help="of load (10)")
+    parser.add_argument("--connections", type=int, default=64, help="for digits (64)")
+    parser.add_argument("--sentiment-connections", type=int, default=4, help="for sentiment-v1 (4)")
+    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_MINUTES:g} minutes")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Load, watch, print; 1 if something grew or failed."""
+    if options.quick:
+        options.minutes = _QUICK_MINUTES
+    introduce()
+    seconds = options.minutes * 60
+    workloads = [
+        (with_rows(digits(), 1, _REQUESTS), options.connections),
+        (with_rows(sentiment(requests=400), _SENTENCES, _REQUESTS), options.sentiment_connections),
+    ]
+    with running_platform(has_demo_models=True) as platform:
+        targets = [
+            (target_of(platform, workload.name, workload.bodies), connections)
+            for workload, connections in workloads
+        ]
+        for target, _ in targets:
+            warm(target)
+        with Watch(platform) as watch:
+            loads = [
+                start_closed_loop(target, connections=connections, seconds=seconds)
+                for target, connections in targets
+            ]
+            reports = [load.report() for load in loads]
+    for series in watch.series:
+        print(
+            f"  {series.rss_bytes[-1] / 2**20:7.1f} MiB {series.files[-1]:5d} files  {series.title}"
+            if series.rss_bytes
+            else f"  ended at once: {series.title}"
+        )
+    answered = [
+        _answered(workload.name, report) for (workload, _), report in zip(workloads, reports, strict=True)
+    ]
+    return conclude([*answered, *judge_flatness(watch.series)])
+
+
+def _answered(name: str, report: Report) -> Finding:
+    return Finding(
+        f"{name}: {len(report.status)} answers, {report.rps:.0f} a second, p50 {report.percentile(50) * 1000:.1f} ms, "
+        f"p99 {report.percentile(99) * 1000:.1f} ms, all 200: {report.statuses}, "
+        f"{report.errors + report.unanswered} lost",
+        report.is_clean,
+    )

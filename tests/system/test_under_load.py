@@ -1,0 +1,67 @@
+"""The running platform under more than it is used to: what `scripts/bench` mixed and overload measure, in short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.benchmarks.behaviour.mixture import digits, sentiment
+from scripts.benchmarks.behaviour.patience import Plan, call_patiently, statuses_of
+from scripts.benchmarks.behaviour.stage import deploy, target_of
+from scripts.benchmarks.comparison.workloads import WORKLOADS, Workload
+from scripts.benchmarks.load import Report
+from scripts.benchmarks.mixed import judge, missing_kinds, prepare, start
+from tests.support.platform import RunningPlatform
+from tests.support.sentences import sentence
+
+pytestmark = pytest.mark.system
+
+_CALLERS = 150
+_MOST_TRIES = 20
+
+
+@sentence("predict-27")
+def test_every_request_among_others_is_answered_as_if_it_were_alone(platform: RunningPlatform) -> None:
+    """Two models at once, one request in a hundred wrong: right answers are those to the same request made alone.
+
+    Every wrong one is told what is wrong with it. The load lasts until each kind was among it.
+    """
+    prepared = [(workload, prepare(platform, workload)) for workload in (digits(), sentiment())]
+    reports: list[list[Report]] = [[] for _ in prepared]
+    for _ in range(10):
+        loads = [start(platform, workload, entries, 32, 2.0) for workload, entries in prepared]
+        for known, load in zip(reports, loads, strict=True):
+            known.append(load.report())
+        if not any(
+            missing_kinds(entries, known) for (_, entries), known in zip(prepared, reports, strict=True)
+        ):
+            break
+    for (workload, entries), known in zip(prepared, reports, strict=True):
+        findings = judge(workload.name, entries, known)
+        assert [finding.what for finding in findings if not finding.is_met] == []
+
+
+@pytest.fixture
+def slow(platform: RunningPlatform, client: httpx.Client, tmp_path: Path) -> Iterator[Workload]:
+    """A deployed model that no CPU runs a hundred times a second."""
+    workload = WORKLOADS["transformer"](tmp_path)
+    name = deploy(platform, workload)["id"]
+    yield workload
+    client.delete(f"/deployments/{name}").raise_for_status()
+
+
+@sentence("predict-26")
+def test_who_is_refused_and_obeys_is_served(platform: RunningPlatform, slow: Workload) -> None:
+    """150 callers at once of what does not serve as many in a second: answers and refusals that say when to return."""
+    target = target_of(platform, slow.name, slow.bodies)
+    records = asyncio.run(call_patiently(target, Plan(_CALLERS, max_tries=_MOST_TRIES)))
+    answers = [answer for record in records for answer in record.answers]
+    assert set(statuses_of(records)) == {200, 503}
+    refusals = [answer for answer in answers if answer.status == 503]
+    assert all(b'"overloaded"' in answer.body and answer.retry_after_s >= 1 for answer in refusals)
+    assert [record.given_up for record in records] == [0] * _CALLERS
+    assert [len(record.tries) for record in records] == [1] * _CALLERS

@@ -1,0 +1,186 @@
+"""How the replicas of a deployment agree on their batching, over a real Redis; Serve is told nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from fyretoolkit.core.batching import Batching
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.models.inspection import inspect
+from fyretoolkit.models.runner import ModelRunner
+from fyretoolkit.serving.replica import Load, ReplicaAnswer
+from fyretoolkit.settings import Settings
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deployments import Assignment, DeploymentStore
+from serve_apps import model_server as module
+from serve_apps.model_server import ModelServer, device_number
+from tests.support import onnx_graphs
+from tests.support.model_packages import write_package
+
+pytestmark = pytest.mark.anyio
+_LIMIT_S = 10
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Serve runs on asyncio."""
+    return "asyncio"
+
+
+class Scene:
+    """One deployment of a model whose answers depend on company, and its replicas."""
+
+    def __init__(self, deployments: DeploymentStore, deployment: Deployment, epoch: int) -> None:
+        self.deployments = deployments
+        self.deployment = deployment
+        self.epoch = epoch
+        self.replicas: list[ModelServer] = []
+
+    async def start(self) -> ModelServer:
+        """A replica, as Serve starts one."""
+        replica = ModelServer.__new__(ModelServer)
+        await replica.__init__()  # type: ignore[misc]
+        self.replicas.append(replica)
+        return replica
+
+    async def record(self, status: DeploymentStatus, batching: dict[str, object] | None) -> None:
+        """What the controller writes when a deployment is ready."""
+        assert await self.deployments.transition(
+            self.deployment, status, epoch=self.epoch, message="Said by the test.", batching=batching
+        )
+
+
+@pytest.fixture
+async def scene(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A deployment that is being provisioned, its model assigned."""
+    settings = Settings(home=tmp_path, redis_url=SecretStr(redis_url))
+    files = write_package(tmp_path / "package", onnx_graphs.minus_batch_mean(shape=["N", 1]))
+    spec, artifact = inspect(files, timeout_s=60), ArtifactStore(settings.artifacts_dir).put(files)
+    deployment = Deployment(
+        id=new_id("dep"), org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.INSPECTING, model="m",
+        model_uri="file:///m.onnx", region="us-east-1", created=1, updated=1, stage_at=1.0,
+    )  # fmt: skip
+    monkeypatch.setattr(module, "settings", lambda: settings)
+    monkeypatch.setattr(module, "_RECORD_LOOK_S", 0.01)
+    context = SimpleNamespace(app_name=deployment.id)
+    monkeypatch.setattr(module.serve, "get_replica_context", lambda: context)
+    store = Store(redis_url)
+    deployments = DeploymentStore(store, 100)
+    await deployments.create(deployment)
+    scene = Scene(deployments, deployment, await deployments.new_controller_epoch())
+    assignment = Assignment(
+        deployment.id, "org_a", "m", artifact.sha256, spec.to_json(), "us-east-1", epoch=scene.epoch
+    )
+    assert await deployments.advance(
+        deployment, Stage.STARTING, epoch=scene.epoch, message="Starting.", assignment=assignment
+    )
+    yield scene
+    for replica in scene.replicas:
+        if (watch := getattr(replica, "_watch", None)) is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+    await store.close()
+
+
+async def answers(replica: ModelServer) -> list[bytes]:
+    """What it says to two rows in one call."""
+    rows = {"x": np.array([[1.0], [3.0]], np.float32)}
+    answer = await replica.predict(rows, Load("test", 0.0, 0))
+    assert isinstance(answer, ReplicaAnswer)
+    return list(answer.results)
+
+
+ALONE = [b'{"y":0.0}', b'{"y":0.0}']
+TOGETHER = [b'{"y":-1.0}', b'{"y":1.0}']
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Waits for what a task of a replica brings about."""
+    async with asyncio.timeout(_LIMIT_S):
+        while not is_so():  # noqa: ASYNC110 - the task under test has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def test_the_first_warm_up_measures_and_the_replica_keeps_to_it(scene: Scene) -> None:
+    """Rows of one call are company too; before it knows, a replica runs every row alone."""
+    replica = await scene.start()
+    assert await answers(replica) == ALONE
+    found = Batching.from_json(await replica.warm_up())
+    assert (found.max_batch_size, found.reason) == (1, "depends_on_company")
+    assert await answers(replica) == ALONE
+
+
+async def test_a_later_replica_uses_what_is_on_record(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it would find another size itself; nothing is measured again."""
+    found = {"max_batch_size": 2, "reason": "manifest", "rows_per_s": {"1": 5.0}, "max_difference": 1.0}
+    await scene.record(DeploymentStatus.READY, found)
+    monkeypatch.setattr(ModelRunner, "measure", lambda _: pytest.fail("measured again"))
+    replica = await scene.start()
+    assert await answers(replica) == TOGETHER
+    assert await replica.warm_up() == found
+
+
+async def test_a_replica_that_started_beside_the_one_that_measures_learns_from_the_record(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs every row alone until then."""
+    monkeypatch.setattr(ModelRunner, "measure", lambda _: pytest.fail("measured again"))
+    replica = await scene.start()
+    assert await answers(replica) == ALONE
+    found = {"max_batch_size": 2, "reason": "manifest", "rows_per_s": {"1": 5.0}, "max_difference": 1.0}
+    await scene.record(DeploymentStatus.READY, found)
+    await until(lambda: replica._batching is not None)
+    assert await answers(replica) == TOGETHER
+
+
+async def test_a_deployment_that_was_made_ready_without_is_measured_by_its_next_replica(scene: Scene) -> None:
+    """An older version of the platform recorded nothing."""
+    await scene.record(DeploymentStatus.READY, None)
+    replica = await scene.start()
+    assert replica._batching is not None
+    assert replica._batching.max_batch_size == 1
+
+
+async def test_a_store_that_goes_away_is_asked_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that did not learn its batching answers meanwhile, row by row."""
+    replica = await scene.start()
+    asked = asyncio.Event()
+    read = DeploymentStore.get
+
+    async def away(self: DeploymentStore, org: str, name: str) -> Deployment | None:
+        asked.set()
+        raise module.PlatformError("unavailable")
+
+    monkeypatch.setattr(DeploymentStore, "get", away)
+    await asyncio.wait_for(asked.wait(), _LIMIT_S)
+    assert await answers(replica) == ALONE
+    monkeypatch.setattr(DeploymentStore, "get", read)
+    found = {"max_batch_size": 2, "reason": "manifest", "rows_per_s": {"1": 5.0}, "max_difference": 1.0}
+    await scene.record(DeploymentStatus.READY, found)
+    await until(lambda: replica._batching is not None)
+
+
+@pytest.mark.parametrize(
+    ("held", "visible", "number"),
+    [
+        ([], None, 0),
+        (["2"], "2", 0),
+        (["3"], "2,3", 1),
+        (["1"], None, 1),
+        (["1"], "", 1),
+        (["0"], "GPU-5a", 0),
+    ],
+)
+def test_the_number_of_the_gpu_that_ray_gave(held: list[str], visible: str | None, number: int) -> None:
+    """Counted among those that the process sees."""
+    assert device_number(held, visible) == number
