@@ -73,7 +73,8 @@ class HandleCall:
 
     async def _bounded(self, response: Any, timeout_s: float) -> Any:
         try:
-            return await asyncio.wait_for(response, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await response
         except TimeoutError as error:
             response.cancel()
             raise PlatformError("deadline_exceeded") from error

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from scripts.benchmarks.behaviour.mixture import Entry, digits, mixed, sentiment
 from scripts.benchmarks.behaviour.stage import (
@@ -29,6 +30,14 @@ from tests.support.platform import RunningPlatform
 HELP = "answers under mixed load, one request in a hundred wrong: each as if it were alone"
 
 _SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A load that was made: what was sent, in this order and over again, and what came back."""
+
+    entries: Sequence[Entry]
+    report: Report
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     findings = [
         finding
         for (workload, entries), report in zip(prepared, reports, strict=True)
-        for finding in judge(workload.name, entries, [report])
+        for finding in judge(workload.name, [Round(entries, report)])
     ]
     return conclude(findings)
 
@@ -82,19 +91,20 @@ def start(
     return start_closed_loop(target, connections=connections, seconds=seconds, warm_up_s=0.0, keep_every=1)
 
 
-def missing_kinds(entries: Sequence[Entry], reports: Sequence[Report]) -> set[bytes]:
+def missing_kinds(rounds: Sequence[Round]) -> set[bytes]:
     """Wrong requests that have not been answered yet."""
-    answered = {entries[sample.body_index].body for report in reports for sample in report.samples}
-    return {entry.body for entry in entries if entry.is_bad} - answered
+    answered = {each.entries[sample.body_index].body for each in rounds for sample in each.report.samples}
+    return {entry.body for entry in rounds[0].entries if entry.is_bad} - answered
 
 
-def judge(name: str, entries: Sequence[Entry], reports: Sequence[Report]) -> list[Finding]:
+def judge(name: str, rounds: Sequence[Round]) -> list[Finding]:
     """Findings about all answers of one model."""
     problems: dict[bool, list[str]] = {True: [], False: []}
     counts: Counter[bool] = Counter()
     joined = 0
-    for sample in (sample for report in reports for sample in report.samples):
-        entry = entries[sample.body_index]
+    for entry, sample in (
+        (each.entries[sample.body_index], sample) for each in rounds for sample in each.report.samples
+    ):
         answer = json.loads(sample.content)
         counts[entry.is_bad] += 1
         if sample.status == 200:
@@ -103,8 +113,8 @@ def judge(name: str, entries: Sequence[Entry], reports: Sequence[Report]) -> lis
             problems[entry.is_bad].append(problem)
     for problem in [*problems[False][:_SHOWN], *problems[True][:_SHOWN]]:
         print(f"{name}: {problem}", flush=True)
-    missing = missing_kinds(entries, reports)
-    lost = sum(report.errors + report.unanswered for report in reports)
+    missing = missing_kinds(rounds)
+    lost = sum(each.report.errors + each.report.unanswered for each in rounds)
     return [
         Finding(
             f"{name}: {counts[False]} right requests, each answered as alone: "

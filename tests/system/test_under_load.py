@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
-from scripts.benchmarks.behaviour.mixture import digits, sentiment
+from scripts.benchmarks.behaviour.mixture import Entry, digits, sentiment
 from scripts.benchmarks.behaviour.patience import Plan, call_patiently, statuses_of
 from scripts.benchmarks.behaviour.stage import deploy, target_of
 from scripts.benchmarks.comparison.workloads import WORKLOADS, Workload
-from scripts.benchmarks.load import Report
-from scripts.benchmarks.mixed import judge, missing_kinds, prepare, start
+from scripts.benchmarks.mixed import Round, judge, missing_kinds, prepare, start
 from tests.support.platform import RunningPlatform
 from tests.support.sentences import sentence
 
 pytestmark = pytest.mark.system
 
+_MOST_ROUNDS = 30
 _CALLERS = 150
 _MOST_TRIES = 20
 
@@ -31,18 +31,24 @@ def test_every_request_among_others_is_answered_as_if_it_were_alone(platform: Ru
     Every wrong one is told what is wrong with it. The load lasts until each kind was among it.
     """
     prepared = [(workload, prepare(platform, workload)) for workload in (digits(), sentiment())]
-    reports: list[list[Report]] = [[] for _ in prepared]
-    for _ in range(10):
-        loads = [start(platform, workload, entries, 32, 2.0) for workload, entries in prepared]
-        for known, load in zip(reports, loads, strict=True):
-            known.append(load.report())
-        if not any(
-            missing_kinds(entries, known) for (_, entries), known in zip(prepared, reports, strict=True)
-        ):
-            break
-    for (workload, entries), known in zip(prepared, reports, strict=True):
-        findings = judge(workload.name, entries, known)
-        assert [finding.what for finding in findings if not finding.is_met] == []
+    rounds: list[list[Round]] = [[] for _ in prepared]
+    while not rounds[0] or any(map(missing_kinds, rounds)):
+        assert len(rounds[0]) < _MOST_ROUNDS, "answers are few"
+        turned = [_turned(entries, known) for (_, entries), known in zip(prepared, rounds, strict=True)]
+        loads = [
+            start(platform, workload, entries, 32, 2.0)
+            for (workload, _), entries in zip(prepared, turned, strict=True)
+        ]
+        for known, entries, load in zip(rounds, turned, loads, strict=True):
+            known.append(Round(entries, load.report()))
+    for (workload, _), known in zip(prepared, rounds, strict=True):
+        assert [finding.what for finding in judge(workload.name, known) if not finding.is_met] == []
+
+
+def _turned(entries: Sequence[Entry], known: Sequence[Round]) -> list[Entry]:
+    """The entries, beginning with the first that was not answered in the rounds before."""
+    first = sum(len(each.report.samples) for each in known) % len(entries)
+    return [*entries[first:], *entries[:first]]
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ async def admit(scope: AsgiScope, services: Services, needed: Scope) -> Principa
     Raises:
         PlatformError: `invalid_api_key`, `rate_limit_exceeded`, `insufficient_scope`, `unavailable`.
     """
-    principal = await authenticate(scope["headers"], services.keys, needed)
     exchange = exchange_of(scope)
+    principal = await authenticate(exchange.headers_by_name, services.keys, needed)
     exchange.principal = principal
     await services.limits.count(principal, category_of(scope, needed), exchange.headers)
     require(principal, needed)

@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fyretoolkit.api.requests import SERVE_HEADERS, ClientGoneError, header_values, request_id
+from fyretoolkit.api.requests import (
+    SERVE_HEADERS,
+    ClientGoneError,
+    Headers,
+    by_name,
+    header_values,
+    request_id,
+)
 from fyretoolkit.api.responses import JSON, RawHeaders, framework_error, send_error
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.exposure import is_own_name
@@ -37,6 +44,8 @@ class Exchange:
     """One request and what is known of it so far; every layer finds it in the scope."""
 
     request_id: str
+    headers_by_name: dict[bytes, list[bytes]]
+    """Of the request, as it came."""
     has_body: bool = True
     """False for HEAD: the answer has the headers of a GET alone."""
     principal: Principal | None = None
@@ -75,7 +84,8 @@ class Edge:
             await self._exchange(scope, receive, send)
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(request_id(scope["headers"]), has_body=scope["method"] != "HEAD")
+        given = by_name(scope["headers"])
+        exchange = Exchange(request_id(given), given, has_body=scope["method"] != "HEAD")
         headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_HEADERS]
         headers.append((b"x-request-id", exchange.request_id.encode()))
         try:
@@ -87,7 +97,7 @@ class Edge:
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             if self._is_local:
-                _check_host(scope)
+                _check_host(exchange_of(scope).headers_by_name)
             await self._app(scope, receive, answer.send)
         except ClientGoneError:
             exchange = exchange_of(scope)
@@ -100,8 +110,8 @@ class Edge:
             await answer.fail(error)
 
 
-def _check_host(scope: Scope) -> None:
-    hosts = header_values(scope["headers"], b"host")
+def _check_host(headers: Headers) -> None:
+    hosts = header_values(headers, b"host")
     if not all(is_own_name(host.decode("latin-1")) for host in hosts if host):
         raise PlatformError(
             "host_not_allowed",

@@ -80,7 +80,7 @@ class PredictEndpoint:
         except PlatformError as error:
             self._count_refusal(scope, model_id, error)
             raise
-        check_json(scope["headers"])
+        check_json(exchange_of(scope).headers_by_name)
         held = self._hold(scope)
         try:
             body = await read_body(
@@ -115,7 +115,7 @@ class PredictEndpoint:
             PlatformError: `overloaded`, there is no room for them.
         """
         settings = self._services.settings
-        declared = declared_length(scope["headers"])
+        declared = declared_length(exchange_of(scope).headers_by_name)
         size = min(
             settings.limits.max_body_bytes if declared is None else declared, settings.limits.max_body_bytes
         )

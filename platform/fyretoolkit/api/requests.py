@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from starlette.types import Receive, Scope
@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]] | dict[bytes, list[bytes]]
+"""As ASGI has them, or by name (`by_name`)."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(rb"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
@@ -40,8 +41,18 @@ class ClientGoneError(Exception):
     """The client closed the connection before its request was read: nobody is there to answer."""
 
 
+def by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """The values of each header, for who looks at several."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def header_values(headers: Headers, name: bytes) -> list[bytes]:
     """Every value of a header; `name` is in lower case, as ASGI has them."""
+    if isinstance(headers, dict):
+        return headers.get(name, [])
     return [value for key, value in headers if key == name]
 
 

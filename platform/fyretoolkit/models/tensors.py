@@ -106,7 +106,7 @@ class TensorReader:
             if self.spec.dtype in FLOATS:
                 with np.errstate(over="ignore"):
                     floats: np.ndarray = np.array(flat, dtype=np.float64).astype(self._dtype)
-                return floats if np.isfinite(floats).all() else None
+                return floats if np.count_nonzero(np.isfinite(floats)) == floats.size else None
             if self.spec.dtype in INTEGERS:
                 bounds = np.iinfo(self.spec.dtype)
                 if min(flat) < bounds.min or max(flat) > bounds.max:

@@ -35,6 +35,8 @@ from fyretoolkit.settings import ServingSettings
 Arrays = Mapping[str, np.ndarray]
 
 _MAX_TRIES = 2
+_MAX_CALL_BYTES = 16 << 20
+"""Of the bodies that are joined; gRPC has a bound too (`launch/environment.py`)."""
 _RETRY_AFTER_S = 1
 _JUST_WOKEN_S = 5.0
 """How long a deployment that was woken counts as awake before the routing table says so."""
@@ -264,14 +266,16 @@ class Coalescer:
         return []
 
     def _take(self) -> list[Request]:
-        limit, rows = self._rows_per_call(), 0
+        limit, rows, size = self._rows_per_call(), 0, 0
         shape: object = None
 
         def is_fitting(request: Request) -> bool:
-            nonlocal rows, shape
-            if rows and (rows + request.rows > limit or request.shape != shape):
+            nonlocal rows, size, shape
+            is_too_much = rows + request.rows > limit or size + request.size > _MAX_CALL_BYTES
+            if rows and (is_too_much or request.shape != shape):
                 return False
             rows += request.rows
+            size += request.size
             shape = request.shape
             return True
 

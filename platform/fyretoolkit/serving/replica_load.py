@@ -29,7 +29,7 @@ class _Told:
 class ReplicaLoad:
     """The busy time and the queues of one replica.
 
-    `answering` and `stats` belong to the event loop, `computing` to the one thread that runs the model.
+    `answering` and `stats` belong to the event loop, `computing` to the thread that runs the model, one at a time.
     """
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -117,7 +117,7 @@ def judge_flatness(watched: list[Series]) -> list[Finding]:
     by_memory = max(lived, key=lambda series: _ratio(series.rss_bytes))
     by_files = max(lived, key=lambda series: _ratio(series.files))
     before, after = (mean / _MIB for mean in growth(by_memory.rss_bytes))
-    memory = f"memory of {len(lived)} processes flat (+5% at most): most {before:.0f} → {after:.0f} MiB"
+    memory = f"memory of {len(lived)} processes flat (+5% at most): most {before:.1f} → {after:.1f} MiB"
     before_files, after_files = growth(by_files.files)
     files = f"open files of them flat (+5% or one at most): most {before_files:.1f} → {after_files:.1f}"
     return [

@@ -114,14 +114,16 @@ def test_clients_that_gave_up_are_missed() -> None:
 
 def test_the_quiet_organization_may_wait_twice_as_long_and_one_batch() -> None:
     """Its p99; an error of its own or a flood that was none is missed."""
-    content = json.dumps({"usage": {"compute_ms": 50.0}}).encode()
+    usage = {"latency_ms": 80.0, "queue_ms": 30.0, "compute_ms": 50.0}
+    kept = [Sample(0, 200, json.dumps({"usage": usage}).encode())] * 10
     alone = report([200] * 10, [0.1] * 10)
     flooding = report([200, 503], [0.1, 0.01])
-    beside = report([200] * 10, [0.25] * 10, samples=[Sample(0, 200, content)])
+    beside = report([200] * 10, [0.25] * 10, samples=kept)
     assert not missed(fairness.judge(alone, beside, flooding))
-    late = report([200] * 10, [0.26] * 10, samples=[Sample(0, 200, content)])
+    assert fairness.parts_of(beside)["on the way"] == pytest.approx([0.17] * 10)
+    late = report([200] * 10, [0.26] * 10, samples=kept)
     assert missed(fairness.judge(alone, late, flooding)) == ["p99"]
-    refused = report([200] * 9 + [503], [0.1] * 10, samples=[Sample(0, 200, content)])
+    refused = report([200] * 9 + [503], [0.1] * 10, samples=[*kept[1:], Sample(0, 503, b"{}")])
     assert missed(fairness.judge(alone, refused, flooding)) == ["no"]
     assert missed(fairness.judge(alone, beside, report([200], [0.1]))) == ["the"]
 
@@ -169,7 +171,7 @@ def test_wrong_answers_under_load_are_found() -> None:
     ]
 
     def judged(*samples: Sample) -> list[bool]:
-        found = mixed.judge("digits", entries, [report([200], [0.1], samples=samples)])
+        found = mixed.judge("digits", [mixed.Round(entries, report([200], [0.1], samples=samples))])
         return [finding.is_met for finding in found]
 
     right, refused = Sample(0, 200, alone[0]), Sample(wrong, 422, errors[0])

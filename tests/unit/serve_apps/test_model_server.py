@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,3 +185,44 @@ async def test_a_store_that_goes_away_is_asked_again(scene: Scene, monkeypatch: 
 def test_the_number_of_the_gpu_that_ray_gave(held: list[str], visible: str | None, number: int) -> None:
     """Counted among those that the process sees."""
     assert device_number(held, visible) == number
+
+
+async def test_only_what_was_quick_runs_on_the_loop(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that takes time leaves the loop to health checks; the first one is not known to be quick."""
+    replica = await scene.start()
+    threads: list[str] = []
+    compute_ms = [0.1, 0.1, 100.0, 100.0, 0.1, 0.1]
+
+    def answer(*_: object) -> ReplicaAnswer:
+        threads.append(threading.current_thread().name)
+        return ReplicaAnswer([], [], {}, compute_ms[len(threads) - 1])
+
+    monkeypatch.setattr(module, "answer", answer)
+    for _ in compute_ms:
+        await replica.predict({"x": np.ones((1, 1), np.float32)}, Load("ing_a", 0.0, 0))
+    on_loop = [name == threading.main_thread().name for name in threads]
+    assert on_loop == [False, True, True, False, False, True]
+
+
+async def test_calls_that_overlap_run_one_after_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick call that comes while a slow one runs does not run beside it."""
+    replica = await scene.start()
+    running: list[int] = []
+    may_end = threading.Event()
+
+    def answer(*_: object) -> ReplicaAnswer:
+        running.append(len(running))
+        assert len(running) == 1
+        may_end.wait(5)
+        running.pop()
+        return ReplicaAnswer([], [], {}, 0.1)
+
+    monkeypatch.setattr(module, "answer", answer)
+    rows = {"x": np.ones((1, 1), np.float32)}
+    calls = [asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0))) for _ in range(3)]
+    await asyncio.sleep(0)
+    may_end.set()
+    for call in calls:
+        assert isinstance(await call, ReplicaAnswer)
