@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 
 import numpy as np
 
 from scripts.benchmarks.behaviour.mixture import sentiment, with_rows
+from scripts.benchmarks.behaviour.processes import cpu_s
 from scripts.benchmarks.behaviour.stage import (
+    INGRESS,
+    REPLICA,
     Finding,
     conclude,
     introduce,
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         rate = capacity * _QUIET_SHARE
         print(f"capacity: {capacity:.1f} requests of {options.sentences} rows a second", flush=True)
         alone = open_loop(quiet, rate_per_s=rate, seconds=options.seconds)
-        beside, flooding = _together(quiet, flood, rate, capacity * _FLOOD / 2, options.seconds)
+        beside, flooding = _together(platform, quiet, flood, rate, capacity * _FLOOD / 2, options.seconds)
     return conclude(judge(alone, beside, flooding))
 
 
@@ -67,15 +71,20 @@ def _target(platform: RunningPlatform, workload: Workload, organization: str) ->
 
 
 def _together(
-    quiet: Target, flood: Target, rate: float, flood_rate: float, seconds: float
+    platform: RunningPlatform, quiet: Target, flood: Target, rate: float, flood_rate: float, seconds: float
 ) -> tuple[Report, Report]:
     flooding = start_open_loop(flood, rate_per_s=flood_rate, seconds=seconds + 2 * _LEAD_S)
     try:
         warm(quiet)  # also gives the flood time to begin
+        before, began = {part: cpu_s(platform, part) for part in (INGRESS, REPLICA)}, time.monotonic()
         beside = open_loop(quiet, rate_per_s=rate, seconds=seconds, keep_every=1)
+        took_s = time.monotonic() - began
+        shares = {part: (cpu_s(platform, part) - before[part]) / took_s for part in before}
     except BaseException:
         flooding.stop()
         raise
+    # An ingress that needs a whole core for reading what it refuses is what is short then, not the model.
+    print(f"of a core: {', '.join(f'{part} {share:.0%}' for part, share in shares.items())}", flush=True)
     return beside, flooding.report()
 
 

@@ -77,6 +77,8 @@ class PredictEndpoint:
         model_id = scope["path"].rpartition(PATH)[2]
         try:
             principal = await admit(scope, self._services, organizations.Scope.PREDICT)
+            size = declared_length(exchange_of(scope).headers_by_name) or 0
+            self._services.predictor.check_room(principal, model_id, size)
         except PlatformError as error:
             self._count_refusal(scope, model_id, error)
             raise

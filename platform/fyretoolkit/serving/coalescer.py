@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fyretoolkit.core.admission import Appointments, ServiceRate
+from fyretoolkit.core.admission import ServiceRate
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.fair_queue import FairQueue, Ticket
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.serving.deadlines import Deadline
+from fyretoolkit.serving.gate import Gate, Queued
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import ServingSettings
@@ -118,15 +119,13 @@ class Coalescer:
         self._settings = settings
         self._source = source
         self._clock = clock
-        self._draw = draw
         self._queue: FairQueue[Request] = FairQueue()
         self._again: deque[Request] = deque()
         self._queued_bytes = 0
         self._running_rows = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls = 0
-        self._rate = ServiceRate()
-        self._appointments = Appointments(settings.max_retry_after_s)
+        self._gate = Gate(settings, clock=clock, draw=draw)
         self._is_pump_due = False
         self._waking: asyncio.Task[None] | None = None
         self._awake_until = 0.0
@@ -150,7 +149,7 @@ class Coalescer:
             asyncio.CancelledError: nobody waits for the answer.
         """
         if self._route is None and route.rows_per_s:
-            self._rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
+            self._gate.rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
         self._route = route
         self._admit(request)
         ticket = self._queue.put(request.principal.org, request, request.rows, request.weight)
@@ -181,30 +180,28 @@ class Coalescer:
 
     # --- admission
 
-    def _admit(self, request: Request) -> None:
-        """Raises:
-        PlatformError: `overloaded`.
+    def check(self, route: Route, org: str, weight: float, size: int, left_s: float) -> None:
+        """Refuse a request of so many bytes before anything is done for it, if it would be refused anyway.
+
+        Raises:
+            PlatformError: `overloaded`.
         """
-        if not self._queue and request.size <= self._settings.max_queued_bytes:
-            return
-        ahead = self._queue.ahead_of(request.principal.org, request.weight)
-        wait_s = self._rate.seconds_for(self._running_rows + ahead)
-        fits_next_calls = ahead < self._slots() * self._rows_per_call()
-        is_late = wait_s > request.deadline.remaining_s() or (
-            wait_s > self._settings.max_wait_s and not fits_next_calls
-        )
-        is_full = (
-            len(self._queue) >= self._settings.max_queued
-            or self._queued_bytes + request.size > self._settings.max_queued_bytes
-        )
-        if not (is_late or is_full):
-            return
-        takes_s = self._rate.seconds_for(request.rows)
-        seconds = self._appointments.next(self._clock(), wait_s=wait_s, takes_s=takes_s, draw=self._draw())
-        raise PlatformError(
-            "overloaded",
-            f"The deployment is busy: this request would wait {wait_s:.1f} s. Try again in {seconds} s (Retry-After).",
-            retry_after_s=seconds,
+        if self._queue:
+            self._route = route
+            self._gate.check(self._queued(org, weight), size=size, left_s=left_s)
+
+    def _admit(self, request: Request) -> None:
+        if self._queue or request.size > self._settings.max_queued_bytes:
+            queued = self._queued(request.principal.org, request.weight)
+            left_s = request.deadline.remaining_s()
+            self._gate.admit(queued, rows=request.rows, size=request.size, left_s=left_s)
+
+    def _queued(self, org: str, weight: float) -> Queued:
+        return Queued(
+            rows_ahead=self._running_rows + self._queue.ahead_of(org, weight),
+            rows_next=self._running_rows + self._slots() * self._rows_per_call(),
+            requests=len(self._queue),
+            bytes=self._queued_bytes,
         )
 
     def _expire(self, request: Request, ticket: Ticket[Request]) -> None:
@@ -232,7 +229,7 @@ class Coalescer:
         `call_s`: the replica runs them one by one, and the way there and back is paid once.
         """
         best = self._route.max_batch_size if self._route else 1
-        return max(best, int((self._rate.per_s or 0.0) * self._settings.call_s))
+        return max(best, int((self._gate.rate.per_s or 0.0) * self._settings.call_s))
 
     def _pump(self) -> None:
         """Send calls while there are slots for them and requests to fill them."""
@@ -302,7 +299,7 @@ class Coalescer:
             logger.exception("A call of %s failed with a defect", self._application)
             self._fail(batch, PlatformError("internal_error"))
         else:
-            self._rate.note(rows, began=began, ended=self._clock())
+            self._gate.rate.note(rows, began=began, ended=self._clock())
             self._split(batch, answer)
         finally:
             call.task = None
@@ -318,7 +315,7 @@ class Coalescer:
         arrays = batch[0].arrays
         if len(batch) > 1:
             arrays = self._route.codec.join([request.arrays for request in batch])
-        waiting_s = self._rate.seconds_for(self._running_rows + self._queue.cost)
+        waiting_s = self._gate.rate.seconds_for(self._running_rows + self._queue.cost)
         load = Load(self._source, waiting_s, len(self._queue))
         return await self._call(self._application, arrays, left, load)
 

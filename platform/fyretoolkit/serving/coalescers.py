@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from fyretoolkit.core.ids import new_id
+from fyretoolkit.core.organizations import Principal
 from fyretoolkit.serving.coalescer import Coalescer, Request, Share
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import Route
@@ -26,14 +27,26 @@ class Coalescers:
 
     async def run(self, route: Route, request: Request) -> Share:
         """As `Coalescer.run`, with the weight of the caller's plan."""
-        if (plan := self._plans.get(request.principal.plan)) is not None:
-            request.weight = plan.weight
+        request.weight = self._weight_of(request.principal)
         coalescer = self._by_application.get(route.application)
         if coalescer is None:
             coalescer = self._by_application[route.application] = Coalescer(
                 route.application, self._call, self._settings, source=self._source
             )
         return await coalescer.run(route, request)
+
+    def check(self, route: Route, principal: Principal, *, size: int, left_s: float) -> None:
+        """As `Coalescer.check`.
+
+        Raises:
+            PlatformError: `overloaded`.
+        """
+        if (coalescer := self._by_application.get(route.application)) is not None:
+            coalescer.check(route, principal.org, self._weight_of(principal), size, left_s)
+
+    def _weight_of(self, principal: Principal) -> float:
+        plan = self._plans.get(principal.plan)
+        return plan.weight if plan is not None else 1.0
 
     @property
     def waiting(self) -> int:

@@ -159,6 +159,18 @@ class Predictor:
         outcome.batch_size = max(outcome.batch_size, share.batch_size)
         return share
 
+    def check_room(self, principal: Principal, model_id: str, size: int) -> None:
+        """Refuse a request of so many bytes before it is read, if its deployment has no room for more by now.
+
+        What a flood costs is what is done for those who are refused.
+
+        Raises:
+            PlatformError: `overloaded`.
+        """
+        if (route := self._routes.known(principal.org, model_id)) is not None:
+            left_s = self._limits.max_timeout_ms / 1000  # which it asks for is not known yet
+            self._coalescers.check(route, principal, size=size, left_s=left_s)
+
     def count_refusal(self, org: str, model_id: str, error: PlatformError) -> None:
         """Count a prediction that was refused unread, for the deployment that would have taken it, if one would."""
         if (route := self._routes.known(org, model_id)) is not None:

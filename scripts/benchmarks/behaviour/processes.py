@@ -95,6 +95,11 @@ def _sample(series: Series, process: psutil.Process) -> None:
     series.files.append(files)
 
 
+def cpu_s(platform: RunningPlatform, part: str) -> float:
+    """CPU time so far of the live processes whose title contains `part`."""
+    return sum(sum(process.cpu_times()[:2]) for process in platform.titled(part))
+
+
 def growth(samples: list[int]) -> tuple[float, float]:
     """The mean of the second tenth of the samples, and that of the last; the first tenth is getting started."""
     tenth = max(1, len(samples) // 10)

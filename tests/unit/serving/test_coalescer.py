@@ -341,7 +341,7 @@ async def test_an_expired_request_makes_room(bench: Bench) -> None:
 
 async def test_who_would_wait_too_long_is_refused_and_others_are_not(bench: Bench) -> None:
     """The service is known to be slow, and one organization has filled its share: another still enters."""
-    bench.coalescer._rate.note(10, began=0.0, ended=1.0)
+    bench.coalescer._gate.rate.note(10, began=0.0, ended=1.0)
     held = await bench.fill()
     accepted, refused = [], 0
     for _ in range(40):
@@ -362,6 +362,33 @@ async def test_who_would_wait_too_long_is_refused_and_others_are_not(bench: Benc
         await values(task)
 
 
+async def test_who_would_be_refused_learns_it_before_anything_is_done_for_them(bench: Bench) -> None:
+    """The organization that fills the queue, and not another."""
+    bench.coalescer._gate.rate.note(10, began=0.0, ended=1.0)
+    held = await bench.fill()
+    bench.coalescer.check(ROUTE, "org_a", 1.0, size=1, left_s=10)
+    tasks = [bench.send(request(1.0)) for _ in range(60)]
+    await bench.settle()
+    with pytest.raises(PlatformError) as caught:
+        bench.coalescer.check(ROUTE, "org_a", 1.0, size=1, left_s=10)
+    assert (caught.value.code, caught.value.retry_after_s is not None) == ("overloaded", True)
+    bench.coalescer.check(ROUTE, "org_b", 1.0, size=1, left_s=10)
+    bench.replicas.is_open.set()
+    for task in held + [task for task in tasks if not (task.done() and task.exception())]:
+        await values(task)
+
+
+async def test_a_deployment_that_sleeps_is_not_busy() -> None:
+    """However slow its model is: who calls waits for the first replica, not for the model."""
+    bench = Bench(route=replace(ROUTE, replicas=0, rows_per_s=1.0))
+    tasks = [bench.send(request(1.0)) for _ in range(30)]
+    await bench.settle()
+    assert not any(task.done() for task in tasks)
+    await bench.coalescer.close()
+    for task in tasks:
+        assert cast(PlatformError, task.exception()).code == "unavailable"
+
+
 async def test_a_burst_on_a_new_deployment_is_held_to_what_its_warm_up_measured() -> None:
     """Nothing was answered yet, and still not everybody is let in to wait."""
     bench = Bench(route=replace(ROUTE, max_batch_size=1, rows_per_s=4.0))
@@ -377,7 +404,7 @@ async def test_a_burst_on_a_new_deployment_is_held_to_what_its_warm_up_measured(
 
 
 async def test_refused_callers_get_appointments_one_after_another(bench: Bench) -> None:
-    bench.coalescer._rate.note(2, began=0.0, ended=1.0)
+    bench.coalescer._gate.rate.note(2, began=0.0, ended=1.0)
     held = await bench.fill()
     tasks = [bench.send(request(1.0)) for _ in range(60)]
     await bench.settle()
