@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         options = names.add_parser(name, help=benchmark.HELP, description=benchmark.__doc__)
         benchmark.add_options(options)
     chosen = parser.parse_args(arguments)
-    return BENCHMARKS[chosen.name].run(chosen)
+    status: int = BENCHMARKS[chosen.name].run(chosen)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Two organizations on one deployment: one floods it, the other's latency stays what it was.
 
 Both call the public model sentiment-v1 with many sentences a request, so that the model is what is short. First the
-quiet organization alone, by a timetable at a fifth of what the deployment can do; then the same beside another that
+quiet organization alone, by a timetable at a tenth of what the deployment can do; then the same beside another that
 sends ten times its fair share (half of the capacity) and may be refused as often as it likes.
 """
 
@@ -32,7 +32,7 @@ from tests.support.platform import RunningPlatform
 
 HELP = "an organization's latency while another floods the model that both use"
 
-_QUIET_SHARE = 0.2
+_QUIET_SHARE = 0.1
 """Of the capacity: less than its fair share, which is half."""
 _FLOOD = 10
 _LEAD_S = 1.0
@@ -42,7 +42,7 @@ _REQUESTS = 48
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `scripts/bench fairness`."""
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two measurements (20)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each of the two measurements (30)")
     parser.add_argument("--sentences", type=int, default=64, help="in a request (64)")
     parser.add_argument("--quick", action="store_true", help="8 s each")
 
