@@ -8,6 +8,7 @@ It has no `__call__`: nobody reaches a model around the ingress.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ from fyretoolkit.settings import settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 
+logger = logging.getLogger(__name__)
+
 _QUICK_MS = 5.0
 _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
@@ -54,8 +57,10 @@ class ModelServer:
         self._batching: Batching | None = None
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnx")
         self._load = ReplicaLoad(settings().autoscaling.window_s)
-        self._under_way = 0
-        self._is_quick = False
+        self._queued = 0
+        """Runs that the thread has before it or at hand."""
+        self._quick_size = 0
+        """The largest input of a run that was quick, since the last one that was not."""
         store = Store(settings().redis_url.get_secret_value())
         deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
         try:
@@ -72,22 +77,32 @@ class ModelServer:
 
     async def predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer | ModelFailure:
         """Run the model over arrays that fit its signature; rows that fail are named, the others answered."""
-        self._under_way += 1
         try:
             with self._load.answering(load):
-                found = await self._run(arrays)
+                return await self._run(arrays)
         except PlatformError as error:
             return ModelFailure(error.code, error.message)
-        finally:
-            self._under_way -= 1
-        self._is_quick = found.compute_ms < _QUICK_MS
-        return found
 
     async def _run(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
-        """On this thread, if the run before was over before a health check could notice: a hop costs more than it."""
-        if self._is_quick and self._under_way == 1:
-            return self._answer(arrays)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, arrays)
+        """On this thread, if as much as this was over before anybody could notice: a hop to another costs more."""
+        size = _size(arrays)
+        if self._queued or size > self._quick_size:
+            self._queued += 1
+            run = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, arrays)
+            run.add_done_callback(self._note_end)  # when it ends, though nobody may wait for it any more
+            found = await asyncio.shield(run)
+        else:
+            found = self._answer(arrays)
+        if found.compute_ms < _QUICK_MS:
+            self._quick_size = max(self._quick_size, size)
+        else:
+            self._quick_size = 0
+        return found
+
+    def _note_end(self, run: asyncio.Future[ReplicaAnswer]) -> None:
+        self._queued -= 1
+        if not run.cancelled():
+            run.exception()  # has been seen, though nobody may wait for it
 
     def _answer(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
         with self._load.computing():
@@ -138,10 +153,18 @@ class ModelServer:
         store = Store(settings().redis_url.get_secret_value())
         deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
         try:
-            while not await self._is_batching_found(deployments, assignment):  # noqa: ASYNC110 - it is in Redis
+            while not await self._is_batching_noted(deployments, assignment):  # noqa: ASYNC110 - it is in Redis
                 await asyncio.sleep(_RECORD_LOOK_S)
         finally:
             await store.close()
+
+    async def _is_batching_noted(self, deployments: DeploymentStore, assignment: Assignment) -> bool:
+        """The same, where a failure is one more reason to look again: until then every row runs alone."""
+        try:
+            return await self._is_batching_found(deployments, assignment)
+        except Exception:
+            logger.exception("%s could not find its batching", self._application)
+            return False
 
     async def _is_batching_found(self, deployments: DeploymentStore, assignment: Assignment) -> bool:
         if self._batching is not None:
@@ -182,6 +205,13 @@ def _load(assignment: Assignment) -> ModelRunner:
     device_id = device_number(held, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return ModelRunner.load(
         files, spec, num_gpus=assignment.num_gpus, device_id=device_id, threads=assignment.threads
+    )
+
+
+def _size(arrays: Mapping[str, np.ndarray]) -> int:
+    """Bytes of the input; of text, its characters."""
+    return sum(
+        sum(map(len, array.ravel())) if array.dtype == object else array.nbytes for array in arrays.values()
     )
 
 

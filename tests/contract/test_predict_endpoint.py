@@ -139,7 +139,7 @@ async def test_a_client_that_hangs_up_while_it_waits_is_not_run(bench: Bench, he
 
 async def test_bodies_that_are_held_have_a_bound(settings: Settings, held: Held) -> None:
     """The next one is refused, and welcome once there is room again."""
-    small = settings.model_copy(update={"serving": ServingSettings(max_body_bytes_held=2 * len(BODY))})
+    small = settings.model_copy(update={"serving": ServingSettings(max_body_bytes_held=4 * len(BODY))})
     async with open_bench(small) as bench:
         await bench.deploy("sentiment-v1")
         async with served(PredictEndpoint(bench.services)) as (port, _), client(port) as http:

@@ -30,7 +30,7 @@ from fyretoolkit.serving.predict import SEND_FEWER
 
 PATH = "/predict/"
 _DRAIN_S = 15.0
-"""How long predictions under way may take once the app ends; Serve ends the process at 20 s."""
+"""How long predictions under way may take once the app ends. Under Serve the HTTP server has waited for them before."""
 _RETRY_AFTER_S = 1
 
 
@@ -42,13 +42,60 @@ def is_prediction(scope: Scope) -> bool:
     return path.startswith(PATH) and len(path) > len(PATH) and path.find("/", len(PATH)) < 0
 
 
+class Bodies:
+    """The bytes of bodies that are held, by organization: together at most so many, of one organization half."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_org: dict[str, int] = {}
+        self._total = 0
+
+    def add(self, org: str, size: int) -> None:
+        """Hold some more.
+
+        Raises:
+            PlatformError: `overloaded`, there is no room for them.
+        """
+        own = self._by_org.get(org, 0) + size
+        if self._total + size > self._most or own > self._most // 2:
+            raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S)
+        self._by_org[org] = own
+        self._total += size
+
+    def release(self, org: str, size: int) -> None:
+        """Hold some less."""
+        self._total -= size
+        if (left := self._by_org.get(org, 0) - size) > 0:
+            self._by_org[org] = left
+        else:
+            self._by_org.pop(org, None)
+
+
+class _Held:
+    """What is held of one body, as it arrives."""
+
+    def __init__(self, bodies: Bodies, org: str) -> None:
+        self._bodies = bodies
+        self._org = org
+        self._size = 0
+
+    def add(self, size: int) -> None:
+        """So many bytes came."""
+        self._bodies.add(self._org, size)
+        self._size += size
+
+    def release(self) -> None:
+        """They are not needed any more."""
+        self._bodies.release(self._org, self._size)
+
+
 class PredictEndpoint:
     """An ASGI app for the predict path alone; mounted in the FastAPI app, and complete when served by itself."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._app = Edge(self._answer, is_local=services.settings.is_development)
-        self._held_bytes = 0
+        self._held = Bodies(services.settings.serving.max_body_bytes_held)
         self._under_way = 0
         self._is_drained = asyncio.Event()
 
@@ -77,20 +124,24 @@ class PredictEndpoint:
         model_id = scope["path"].rpartition(PATH)[2]
         try:
             principal = await admit(scope, self._services, organizations.Scope.PREDICT)
-            size = declared_length(exchange_of(scope).headers_by_name) or 0
-            self._services.predictor.check_room(principal, model_id, size)
         except PlatformError as error:
             self._count_refusal(scope, model_id, error)
             raise
+        size = declared_length(exchange_of(scope).headers_by_name) or 0
+        self._services.predictor.check_room(principal, model_id, size)
         check_json(exchange_of(scope).headers_by_name)
-        held = self._hold(scope)
+        held = _Held(self._held, principal.org)
         try:
             body = await read_body(
-                scope, receive, self._services.settings.limits.max_body_bytes, advice=SEND_FEWER
+                scope,
+                receive,
+                self._services.settings.limits.max_body_bytes,
+                advice=SEND_FEWER,
+                hold=held.add,
             )
             answer = await self._predict(scope, receive, principal, model_id, body)
         finally:
-            self._held_bytes -= held
+            held.release()
         await send_json(send, 200, answer)
 
     async def _predict(
@@ -109,22 +160,6 @@ class PredictEndpoint:
             if task is not None and task.cancelling():
                 raise
             raise ClientGoneError from None  # its place in the queue was given up
-
-    def _hold(self, scope: Scope) -> int:
-        """Count the bytes of a body as held; without a length, as the most it may have.
-
-        Raises:
-            PlatformError: `overloaded`, there is no room for them.
-        """
-        settings = self._services.settings
-        declared = declared_length(exchange_of(scope).headers_by_name)
-        size = min(
-            settings.limits.max_body_bytes if declared is None else declared, settings.limits.max_body_bytes
-        )
-        if self._held_bytes + size > settings.serving.max_body_bytes_held:
-            raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S)
-        self._held_bytes += size
-        return size
 
     def _count_refusal(self, scope: Scope, model_id: str, error: PlatformError) -> None:
         """A caller over its rate limit shows in the metrics of the deployment that it asked for."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from starlette.types import Receive, Scope
@@ -116,21 +116,30 @@ def _is_plain_json(content_type: str) -> bool:
     return bool(_JSON_TYPE.fullmatch(media_type.strip().lower())) and charset in ("", "charset=utf-8")
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int, *, advice: str = "Send less.") -> bytes:
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    max_bytes: int,
+    *,
+    advice: str = "Send less.",
+    hold: Callable[[int], None] = lambda _: None,
+) -> bytes:
     """The whole body, of at most `max_bytes`; a longer one is refused before it is read, with `advice`.
 
+    `hold` is told of every bytes that arrived, and may refuse them.
+
     Raises:
-        PlatformError: `payload_too_large`; `request_timeout`, it took more than `BODY_S`.
+        PlatformError: `payload_too_large`; `request_timeout`, it took more than `BODY_S`; what `hold` raises.
         ClientGoneError: the connection was closed.
     """
     declared = declared_length(scope["headers"])
     if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes, advice)
     if is_body_here(receive):
-        return await _collect(receive, max_bytes, advice)
+        return await _collect(receive, max_bytes, advice, hold)
     try:
         async with asyncio.timeout(BODY_S):
-            return await _collect(receive, max_bytes, advice)
+            return await _collect(receive, max_bytes, advice, hold)
     except TimeoutError as error:
         raise PlatformError(
             "request_timeout", f"The body did not arrive within {BODY_S:g} s. Send it again, without pauses."
@@ -154,7 +163,7 @@ def is_client_gone(receive: Receive) -> bool:
     return getattr(getattr(receive, "__self__", None), "disconnected", False) is True
 
 
-async def _collect(receive: Receive, max_bytes: int, advice: str) -> bytes:
+async def _collect(receive: Receive, max_bytes: int, advice: str, hold: Callable[[int], None]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -165,6 +174,7 @@ async def _collect(receive: Receive, max_bytes: int, advice: str) -> bytes:
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes, advice)
+        hold(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -23,8 +23,15 @@ class ServiceRate:
         self._busy_s = 0.0
         self._done_at: float | None = None
 
-    def note(self, work: float, *, began: float, ended: float) -> None:
-        """A call of this much work took from `began` to `ended`; calls that overlap share the time."""
+    def note(self, work: float, *, began: float, ended: float, is_full: bool = True) -> None:
+        """A call of this much work took from `began` to `ended`; calls that overlap share the time.
+
+        A call that was not full, with nothing waiting behind it, says how long the way there and back is, and of the
+        work only that at least so much can be done.
+        """
+        known = self.per_s
+        if not is_full and (known is None or work <= known * (ended - began)):
+            return
         since = began if self._done_at is None else max(began, self._done_at)
         self._done_at = ended
         busy_s = max(ended - since, 1e-6)

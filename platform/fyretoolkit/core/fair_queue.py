@@ -1,8 +1,8 @@
 """A queue that several tenants share by weight: one tenant's flood lengthens its own wait alone.
 
-Start-time fair queueing: each item starts, in virtual time, when the one before it of the same tenant ends, or now if
-that is later; it lasts its cost divided by the tenant's weight. Whoever starts first is next. A tenant that was away
-saves nothing up, and one that floods is as far ahead of the clock as it asked for.
+Start-time fair queueing: each item starts, in virtual time, when the one served before it of the same tenant ends, or
+now if that is later; it lasts its cost divided by the tenant's weight. Whoever starts first is next. A tenant that was
+away saves nothing up, one that floods is as far behind as what it was served, and what leaves unserved costs nothing.
 Source: Goyal, Vin and Cheng, "Start-time Fair Queuing", SIGCOMM 1996. Weighted round robin with deficits shares as
 fairly in the long run but serves a tenant's whole turn at once.
 """
@@ -26,7 +26,6 @@ class Ticket(Generic[T]):
     item: T
     tenant: str
     cost: float
-    start: float
     number: int
 
 
@@ -35,14 +34,14 @@ class _Lane(Generic[T]):
     """One tenant's items, oldest first; they leave from the front, or from anywhere when they are removed."""
 
     weight: float
-    ends: float = 0.0
-    """Virtual time at which its last item ends."""
+    served_until: float = 0.0
+    """Virtual time at which the last of its items that was served ends."""
     cost: float = 0.0
     tickets: OrderedDict[int, Ticket[T]] = field(default_factory=OrderedDict)
 
 
 class FairQueue(Generic[T]):
-    """Items with a cost, each of a tenant. Tenants without items are forgotten once the clock has passed them."""
+    """Items with a cost, each of a tenant. With nothing left in the queue, all tenants begin anew."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane[T]] = {}
@@ -63,16 +62,15 @@ class FairQueue(Generic[T]):
         """Add an item. The latest weight of a tenant without items counts."""
         lane = self._lanes.get(tenant)
         if lane is None:
-            lane = self._lanes[tenant] = _Lane(weight)
+            lane = self._lanes[tenant] = _Lane(weight, self._now)
         if not lane.tickets:
             lane.weight = weight
             self._weight += weight
-        ticket = Ticket(item, tenant, cost, max(self._now, lane.ends), next(self._numbers))
-        lane.ends = ticket.start + cost / lane.weight
+        ticket = Ticket(item, tenant, cost, next(self._numbers))
         lane.cost += cost
         lane.tickets[ticket.number] = ticket
         if len(lane.tickets) == 1:
-            heappush(self._heads, (ticket.start, ticket.number, tenant))
+            self._announce(lane)
         self._count += 1
         self.cost += cost
         return ticket
@@ -92,30 +90,35 @@ class FairQueue(Generic[T]):
     def take(self, is_fitting: Callable[[T], bool]) -> Iterator[T]:
         """Items in fair order, as long as the next one fits; the first that does not stays the next."""
         while (head := self._head()) is not None and is_fitting(head.item):
-            heappop(self._heads)
+            start, _, _ = heappop(self._heads)
             lane = self._lanes[head.tenant]
-            self._now = max(self._now, head.start)
+            self._now = max(self._now, start)
+            lane.served_until = start + head.cost / lane.weight
             self._leave(lane, head)
             self._announce(lane)
             yield head.item
+        self._head()
 
     def ahead_of(self, tenant: str, weight: float = 1.0) -> float:
-        """The cost that is served before a new item of a tenant: its own share of the queue, and all others' at most.
+        """The cost that is served before a new item of a tenant, at most.
 
-        With every lane as long as this tenant's would become, the others would take their weight's worth each.
+        Its own items, and as much of the others' as their weights have them served meanwhile.
         """
         lane = self._lanes.get(tenant)
         own = lane.cost if lane is not None else 0.0
-        is_new = lane is None or not lane.tickets
-        total = self._weight + (weight if is_new else 0.0)
-        share = own * total / (weight if is_new or lane is None else lane.weight)
-        return min(share, self.cost)
+        return min(own / self.share_of(tenant, weight), self.cost)
 
     def share_of(self, tenant: str, weight: float = 1.0) -> float:
         """The part of what is served, from 0 to 1, that a tenant has while all that wait now go on to."""
         lane = self._lanes.get(tenant)
-        is_waiting = lane is not None and lane.tickets
-        return weight / (self._weight if is_waiting else self._weight + weight)
+        if lane is not None and lane.tickets:
+            return lane.weight / self._weight
+        return weight / (self._weight + weight)
+
+    def count_of(self, tenant: str) -> int:
+        """Items of a tenant."""
+        lane = self._lanes.get(tenant)
+        return len(lane.tickets) if lane is not None else 0
 
     def __iter__(self) -> Iterator[T]:
         """All items, tenant by tenant."""
@@ -129,7 +132,8 @@ class FairQueue(Generic[T]):
             if lane is not None and number in lane.tickets:
                 return lane.tickets[number]
             heappop(self._heads)
-        self._forget_idle()
+        self._lanes.clear()
+        self._now = self.cost = self._weight = 0.0
         return None
 
     def _leave(self, lane: _Lane[T], ticket: Ticket[T]) -> None:
@@ -140,15 +144,9 @@ class FairQueue(Generic[T]):
         if not lane.tickets:
             lane.cost = 0.0
             self._weight -= lane.weight
-        if not self._count:
-            self.cost = self._weight = 0.0
 
     def _announce(self, lane: _Lane[T]) -> None:
+        """The oldest item of a lane starts where what was served of it ends."""
         if lane.tickets:
             number, ticket = next(iter(lane.tickets.items()))
-            heappush(self._heads, (ticket.start, number, ticket.tenant))
-
-    def _forget_idle(self) -> None:
-        """With nothing left to serve, virtual time begins anew."""
-        self._lanes.clear()
-        self._now = 0.0
+            heappush(self._heads, (max(self._now, lane.served_until), number, ticket.tenant))

@@ -85,12 +85,14 @@ def varied(array: np.ndarray, scale: float, draw: np.random.Generator) -> np.nda
         result: np.ndarray = (scale * (array.astype(np.float64) + noise)).astype(array.dtype)
         return result
     values = array.reshape(-1)
+    if not values.size:
+        return array
     if array.dtype.kind == "O":
         texts = [draw.choice(np.array(varied_texts(str(value), draw), object)) for value in values]
         return np.array(texts, object).reshape(array.shape)
-    if (
+    if np.all(
         values == values[0]
-    ).all():  # nothing to permute; a smaller number than a valid one mostly is valid too
+    ):  # nothing to permute; a smaller number than a valid one mostly is valid too
         nearby = np.unique(np.array([0, 1, *range(int(min(values[0], _ROWS)))], array.dtype))
         return draw.choice(nearby, array.shape)
     return draw.permutation(values).reshape(array.shape)

@@ -84,7 +84,10 @@ class ModelRunner:
         Raises:
             PlatformError: `row_failed`, some row of the batch fails.
         """
-        batches = [self._session.run(batch) for _, batch in self._batches(arrays)]
+        batches = []
+        for _, batch in self._batches(arrays):
+            batches.append(self._session.run(batch))
+            _check_rows(batches[-1], _rows(batch))
         return batches[0] if len(batches) == 1 else _joined(batches)
 
     def run_isolating(self, arrays: Mapping[str, np.ndarray]) -> Ran:
@@ -143,6 +146,7 @@ class ModelRunner:
             count = _rows(batch)
             try:
                 outputs = self._session.run(batch)
+                _check_rows(outputs, count)
             except PlatformError as error:
                 if count == 1:
                     yield start, error.message
@@ -171,6 +175,21 @@ def read_tokenizer(path: Path | None) -> str | None:
         return None if path is None else path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise PlatformError("invalid_package", "tokenizer.json is not UTF-8.") from error
+
+
+def _check_rows(outputs: Mapping[str, np.ndarray], rows: int) -> None:
+    """Refuses outputs that do not have a row for each row that went in: nobody could say whose they are.
+
+    Raises:
+        PlatformError: `row_failed`.
+    """
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != rows:
+            raise PlatformError(
+                "row_failed",
+                f"The model gave {name!r} the shape {list(array.shape)} for {rows} rows; "
+                "its first axis must be theirs.",
+            )
 
 
 def _rows(arrays: Mapping[str, np.ndarray]) -> int:

@@ -18,22 +18,17 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from math import inf
 
 from fyretoolkit.core.admission import ServiceRate
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.fair_queue import FairQueue, Ticket
-from fyretoolkit.core.organizations import Principal
-from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.gate import Gate, Queued
+from fyretoolkit.serving.joining import Call, Request, Share, share_out
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import ServingSettings
-
-Arrays = Mapping[str, np.ndarray]
 
 _MAX_TRIES = 2
 _MAX_CALL_BYTES = 16 << 20
@@ -43,61 +38,6 @@ _JUST_WOKEN_S = 5.0
 """How long a deployment that was woken counts as awake before the routing table says so."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one request gets of a call: row `kept[i]` of its arrays has `results[i]`, every other is in `failed`."""
-
-    results: Sequence[bytes]
-    kept: Sequence[int]
-    failed: Mapping[int, str]
-    compute_ms: float
-    batch_size: int
-    """Rows of the largest inference it was part of."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """Rows of one caller, to be run together or with others'."""
-
-    arrays: Arrays
-    rows: int
-    shape: object
-    """Requests of equal shape can be joined (`Codec.shape_of`)."""
-    size: int
-    """Bytes it holds while it waits, about."""
-    principal: Principal
-    deadline: Deadline
-    is_abandoned: Callable[[], bool]
-    """Whether nobody waits for the answer any more."""
-    weight: float = 1.0
-    """Its organization's share beside others."""
-    answer: asyncio.Future[Share] = field(init=False)
-    tries: int = 0
-    call: _Call | None = None
-    """The one that it is part of."""
-
-    def __post_init__(self) -> None:
-        self.answer = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: Exception) -> None:
-        """Unless it has its answer."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """Requests that run together."""
-
-    requests: Sequence[Request]
-    task: asyncio.Task[None] | None = None
-
-    def cancel_if_unwanted(self) -> None:
-        """Nobody waits for it any more: its slot is for others."""
-        if self.task is not None and all(request.answer.done() for request in self.requests):
-            self.task.cancel()
 
 
 class Coalescer:
@@ -121,7 +61,9 @@ class Coalescer:
         self._clock = clock
         self._queue: FairQueue[Request] = FairQueue()
         self._again: deque[Request] = deque()
-        self._queued_bytes = 0
+        self._bytes: dict[str, int] = {}
+        """That wait, by organization."""
+        self._is_closed = False
         self._running_rows = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls = 0
@@ -142,21 +84,41 @@ class Coalescer:
         return len(self._queue) + len(self._again)
 
     async def run(self, route: Route, request: Request) -> Share:
-        """The request's share of the call that it becomes part of. `route` is how the deployment looks by now.
+        """The request's share of the calls that it becomes part of. `route` is how the deployment looks by now.
+
+        A request of more rows than a call takes waits in parts, so that others' come in between.
 
         Raises:
             PlatformError: `overloaded`, with when to come back; `deadline_exceeded`; `unavailable`.
             asyncio.CancelledError: nobody waits for the answer.
         """
-        if self._route is None and route.rows_per_s:
-            self._gate.rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
-        self._route = route
-        self._admit(request)
-        ticket = self._queue.put(request.principal.org, request, request.rows, request.weight)
-        self._queued_bytes += request.size
-        timer = asyncio.get_running_loop().call_later(
-            request.deadline.remaining_s(), self._expire, request, ticket
-        )
+        left_s = request.deadline.remaining_s()
+        if self._is_closed:
+            raise _lost()
+        self._adopt(route)
+        self._gate.note_rows(request.rows)
+        queued = self._queued(request.principal.org, request.weight)
+        if not self._gate.is_open(queued, size=request.size, left_s=left_s):
+            raise self._gate.refusal(queued)
+        most = self._rows_per_call()
+        if request.rows <= most:
+            return await self._wait(request)
+        waiting = [
+            asyncio.get_running_loop().create_task(self._wait(part)) for part in request.in_parts(most)
+        ]
+        try:
+            return Share.joined(await asyncio.gather(*waiting), most)
+        except BaseException:
+            for each in waiting:
+                each.cancel()
+            raise
+
+    async def _wait(self, request: Request) -> Share:
+        left_s = request.deadline.remaining_s()
+        org = request.principal.org
+        ticket = self._queue.put(org, request, request.rows, request.weight)
+        self._bytes[org] = self._bytes.get(org, 0) + request.size
+        timer = asyncio.get_running_loop().call_later(left_s, self._expire, request, ticket)
         if not self._is_pump_due:
             # In the next turn of the loop: what arrives in this one travels together.
             self._is_pump_due = True
@@ -170,7 +132,8 @@ class Coalescer:
                 request.call.cancel_if_unwanted()
 
     async def close(self) -> None:
-        """Fail what waits, and end what runs."""
+        """Fail what waits, and end what runs. Nothing is taken any more."""
+        self._is_closed = True
         for request in (*self._queue, *self._again):
             request.fail(PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S))
         tasks = [*self._tasks, *([self._waking] if self._waking else [])]
@@ -180,28 +143,33 @@ class Coalescer:
 
     # --- admission
 
-    def check(self, route: Route, org: str, weight: float, size: int, left_s: float) -> None:
-        """Refuse a request of so many bytes before anything is done for it, if it would be refused anyway.
+    def refusal(self, route: Route, org: str, weight: float, size: int, left_s: float) -> Queued | None:
+        """What keeps a request of so many bytes out, before anything is done for it; None if it may join."""
+        if not self._queue:
+            return None
+        self._adopt(route)
+        queued = self._queued(org, weight)
+        return None if self._gate.is_open(queued, size=size, left_s=left_s) else queued
 
-        Raises:
-            PlatformError: `overloaded`.
-        """
-        if self._queue:
-            self._route = route
-            self._gate.check(self._queued(org, weight), size=size, left_s=left_s)
+    def refuse(self, queued: Queued) -> PlatformError:
+        """The refusal of such a request."""
+        return self._gate.refusal(queued)
 
-    def _admit(self, request: Request) -> None:
-        if self._queue or request.size > self._settings.max_queued_bytes:
-            queued = self._queued(request.principal.org, request.weight)
-            left_s = request.deadline.remaining_s()
-            self._gate.admit(queued, rows=request.rows, size=request.size, left_s=left_s)
+    def _adopt(self, route: Route) -> None:
+        if self._route is None and route.rows_per_s:
+            self._gate.rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
+        self._route = route
 
     def _queued(self, org: str, weight: float) -> Queued:
         return Queued(
+            org=org,
+            share=self._queue.share_of(org, weight),
             rows_ahead=self._running_rows + self._queue.ahead_of(org, weight),
-            rows_next=self._running_rows + self._slots() * self._rows_per_call(),
+            rows_next=self._running_rows + self._slots() * self._rows_per_call() if self._replicas() else 0,
             requests=len(self._queue),
-            bytes=self._queued_bytes,
+            bytes=sum(self._bytes.values()),
+            own_requests=self._queue.count_of(org),
+            own_bytes=self._bytes.get(org, 0),
         )
 
     def _expire(self, request: Request, ticket: Ticket[Request]) -> None:
@@ -210,7 +178,16 @@ class Coalescer:
 
     def _drop(self, ticket: Ticket[Request]) -> None:
         if self._queue.remove(ticket):
-            self._queued_bytes -= ticket.item.size
+            self._release(ticket.item)
+
+    def _release(self, request: Request) -> None:
+        """Its bytes wait no longer."""
+        org = request.principal.org
+        left = self._bytes.get(org, 0) - request.size
+        if left > 0:
+            self._bytes[org] = left
+        else:
+            self._bytes.pop(org, None)
 
     # --- dispatch
 
@@ -234,14 +211,17 @@ class Coalescer:
     def _pump(self) -> None:
         """Send calls while there are slots for them and requests to fill them."""
         self._is_pump_due = False
+        if self._is_closed:
+            return
         if not self._replicas() and (self._queue or self._again):
             self._wake()
             return
         while self._calls < self._slots() and (batch := self._next_batch()):
             self._calls += 1
-            call = _Call(batch)
+            call = Call(batch)
             for request in batch:
                 request.call = call
+            self._running_rows += sum(request.rows for request in batch)
             call.task = asyncio.get_running_loop().create_task(self._run_batch(call))
             self._tasks.add(call.task)
             call.task.add_done_callback(self._tasks.discard)
@@ -265,11 +245,14 @@ class Coalescer:
     def _take(self) -> list[Request]:
         limit, rows, size = self._rows_per_call(), 0, 0
         shape: object = None
+        left_s = inf
 
         def is_fitting(request: Request) -> bool:
-            nonlocal rows, size, shape
+            nonlocal rows, size, shape, left_s
+            left_s = min(left_s, request.deadline.left_s())
             is_too_much = rows + request.rows > limit or size + request.size > _MAX_CALL_BYTES
-            if rows and (is_too_much or request.shape != shape):
+            is_too_slow = self._gate.rate.seconds_for(rows + request.rows) > left_s
+            if rows and (is_too_much or is_too_slow or request.shape != shape):
                 return False
             rows += request.rows
             size += request.size
@@ -277,21 +260,24 @@ class Coalescer:
             return True
 
         batch = list(self._queue.take(is_fitting))
-        self._queued_bytes -= sum(request.size for request in batch)
+        for request in batch:
+            self._release(request)
         return batch
 
-    async def _run_batch(self, call: _Call) -> None:
+    async def _run_batch(self, call: Call) -> None:
         batch = call.requests
         rows = sum(request.rows for request in batch)
-        self._running_rows += rows
         began = self._clock()
         try:
             answer = await self._ask(batch)
         except ReplicaLostError:
             self._try_again(batch)
         except PlatformError as error:
+            if error.code == "deadline_exceeded":
+                self._gate.rate.note(0, began=began, ended=self._clock())
             self._fail(batch, error)
         except asyncio.CancelledError:
+            self._gate.rate.note(0, began=began, ended=self._clock())
             for request in batch:
                 request.fail(_lost())
             raise
@@ -299,8 +285,9 @@ class Coalescer:
             logger.exception("A call of %s failed with a defect", self._application)
             self._fail(batch, PlatformError("internal_error"))
         else:
-            self._gate.rate.note(rows, began=began, ended=self._clock())
-            self._split(batch, answer)
+            is_full = bool(self._queue) or rows >= self._rows_per_call()
+            self._gate.rate.note(rows, began=began, ended=self._clock(), is_full=is_full)
+            share_out(batch, answer, size=min(rows, self._route.max_batch_size if self._route else 1))
         finally:
             call.task = None
             self._calls -= 1
@@ -313,37 +300,17 @@ class Coalescer:
         if left <= 0:
             raise batch[0].deadline.exceeded()
         arrays = batch[0].arrays
+        rows = sum(request.rows for request in batch)
         if len(batch) > 1:
             arrays = self._route.codec.join([request.arrays for request in batch])
         waiting_s = self._gate.rate.seconds_for(self._running_rows + self._queue.cost)
         load = Load(self._source, waiting_s, len(self._queue))
-        return await self._call(self._application, arrays, left, load)
-
-    def _split(self, batch: Sequence[Request], answer: ReplicaAnswer) -> None:
-        """Each request's part of the results, at its own places."""
-        best = self._route.max_batch_size if self._route else 1
-        size = min(sum(request.rows for request in batch), best)
-        if not answer.failed:
-            start = 0
-            for request in batch:
-                end = start + request.rows
-                if not request.answer.done():
-                    request.answer.set_result(
-                        Share(answer.results[start:end], range(request.rows), {}, answer.compute_ms, size)
-                    )
-                start = end
-            return
-        by_row = dict(zip(answer.kept, answer.results, strict=True))
-        start = 0
-        for request in batch:
-            kept = [row for row in range(request.rows) if start + row in by_row]
-            failed = {
-                row: answer.failed[start + row] for row in range(request.rows) if start + row in answer.failed
-            }
-            if not request.answer.done():
-                results = [by_row[start + row] for row in kept]
-                request.answer.set_result(Share(results, kept, failed, answer.compute_ms, size))
-            start += request.rows
+        answer = await self._call(self._application, arrays, left, load)
+        if len(answer.results) != len(answer.kept) or len(answer.kept) + len(answer.failed) != rows:
+            raise RuntimeError(
+                f"{rows} rows were sent, {len(answer.kept)} and {len(answer.failed)} came back"
+            )
+        return answer
 
     def _try_again(self, batch: Sequence[Request]) -> None:
         """A replica died: what it held runs once more, each request by itself."""

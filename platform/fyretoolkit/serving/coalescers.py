@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
-from fyretoolkit.serving.coalescer import Coalescer, Request, Share
+from fyretoolkit.serving.coalescer import Coalescer
+from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import PlanSettings, ServingSettings
@@ -35,14 +37,27 @@ class Coalescers:
             )
         return await coalescer.run(route, request)
 
-    def check(self, route: Route, principal: Principal, *, size: int, left_s: float) -> None:
-        """As `Coalescer.check`.
+    def refusal(
+        self, routes: Sequence[Route], principal: Principal, *, size: int, left_s: float
+    ) -> tuple[Route, PlatformError] | None:
+        """Why a request of so many bytes cannot join the queue of any of the deployments that may take it.
 
-        Raises:
-            PlatformError: `overloaded`.
+        None if some of them has room. The refusal is that of the first.
         """
-        if (coalescer := self._by_application.get(route.application)) is not None:
-            coalescer.check(route, principal.org, self._weight_of(principal), size, left_s)
+        weight = self._weight_of(principal)
+        refusals = []
+        for route in routes:
+            coalescer = self._by_application.get(route.application)
+            if coalescer is None:
+                return None
+            queued = coalescer.refusal(route, principal.org, weight, size, left_s)
+            if queued is None:
+                return None
+            refusals.append((route, coalescer, queued))
+        if not refusals:
+            return None
+        route, coalescer, queued = refusals[0]
+        return route, coalescer.refuse(queued)
 
     def _weight_of(self, principal: Principal) -> float:
         plan = self._plans.get(principal.plan)

@@ -13,12 +13,16 @@ from fyretoolkit.settings import ServingSettings
 
 _MEMORY = 0.1
 """How much the latest request counts in the size of a usual one."""
+_MAX_BOOKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
     """What a request would find before it."""
 
+    org: str
+    share: float
+    """Of what is served, the part that its organization has, from 0 to 1."""
     rows_ahead: float
     """That run before it: of calls in flight, and its organization's share of the queue."""
     rows_next: float
@@ -28,6 +32,8 @@ class Queued:
     """
     requests: int
     bytes: int
+    own_requests: int
+    own_bytes: int
 
 
 class Gate:
@@ -43,40 +49,42 @@ class Gate:
         self._settings = settings
         self._clock = clock
         self._draw = draw
-        self._appointments = Appointments(settings.max_retry_after_s)
+        self._books: dict[str, Appointments] = {}
         self._usual_rows = 1.0
         self.rate = ServiceRate()
 
-    def admit(self, queued: Queued, *, rows: int, size: int, left_s: float) -> None:
-        """Let a request of so many rows and bytes in, which has `left_s` until its deadline.
-
-        Raises:
-            PlatformError: `overloaded`, with when to come back.
-        """
+    def note_rows(self, rows: int) -> None:
+        """A request of so many rows came."""
         self._usual_rows += (rows - self._usual_rows) * _MEMORY
-        self.check(queued, size=size, left_s=left_s)
 
-    def check(self, queued: Queued, *, size: int, left_s: float) -> None:
-        """The same for a request of which only the size is known.
-
-        Raises:
-            PlatformError: `overloaded`, with when to come back.
-        """
+    def is_open(self, queued: Queued, *, size: int, left_s: float) -> bool:
+        """Whether a request of so many bytes may join, which has `left_s` until its deadline."""
         wait_s = self.rate.seconds_for(queued.rows_ahead)
         may_wait = queued.rows_ahead < queued.rows_next or not queued.rows_next
         is_late = wait_s > left_s or (wait_s > self._settings.max_wait_s and not may_wait)
-        is_full = (
-            queued.requests >= self._settings.max_queued
-            or queued.bytes + size > self._settings.max_queued_bytes
-        )
-        if is_late or is_full:
-            raise self._refusal(wait_s)
+        return not (is_late or self._is_full(queued, size))
 
-    def _refusal(self, wait_s: float) -> PlatformError:
-        takes_s = self.rate.seconds_for(self._usual_rows)
-        seconds = self._appointments.next(self._clock(), wait_s=wait_s, takes_s=takes_s, draw=self._draw())
+    def refusal(self, queued: Queued) -> PlatformError:
+        """What to tell a request that may not join: `overloaded`, with when to come back.
+
+        Each organization has appointments of its own, at its share of the pace.
+        """
+        if len(self._books) >= _MAX_BOOKS:
+            self._books.clear()
+        book = self._books.setdefault(queued.org, Appointments(self._settings.max_retry_after_s))
+        wait_s = self.rate.seconds_for(queued.rows_ahead)
+        takes_s = self.rate.seconds_for(self._usual_rows) / queued.share
+        seconds = book.next(self._clock(), wait_s=wait_s, takes_s=takes_s, draw=self._draw())
         return PlatformError(
             "overloaded",
             f"The deployment is busy: this request would wait {wait_s:.1f} s. Try again in {seconds} s (Retry-After).",
             retry_after_s=seconds,
         )
+
+    def _is_full(self, queued: Queued, size: int) -> bool:
+        """A full queue is full for those who hold their share of it."""
+        most, most_bytes = self._settings.max_queued, self._settings.max_queued_bytes
+        if queued.requests < most and queued.bytes + size <= most_bytes:
+            return False
+        share = queued.share
+        return queued.own_requests >= most * share or queued.own_bytes + size > most_bytes * share

@@ -20,9 +20,9 @@ from fyretoolkit.core.organizations import Principal
 from fyretoolkit.models.codec import Decoded, ItemError
 from fyretoolkit.schemas.errors import about_field, invalid_field, parse_request
 from fyretoolkit.schemas.predictions import PredictionRequest
-from fyretoolkit.serving.coalescer import Request, Share
 from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.deadlines import Deadline
+from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.recording import Outcome, Recorder
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
@@ -148,7 +148,7 @@ class Predictor:
                 arrays=decoded.arrays,
                 rows=len(decoded.kept),
                 shape=route.codec.shape_of(decoded.arrays),
-                size=caller.size,
+                size=max(caller.size, sum(array.nbytes for array in decoded.arrays.values())),
                 principal=caller.principal,
                 deadline=caller.deadline,
                 is_abandoned=caller.is_abandoned,
@@ -167,9 +167,12 @@ class Predictor:
         Raises:
             PlatformError: `overloaded`.
         """
-        if (route := self._routes.known(principal.org, model_id)) is not None:
-            left_s = self._limits.max_timeout_ms / 1000  # which it asks for is not known yet
-            self._coalescers.check(route, principal, size=size, left_s=left_s)
+        routes = self._routes.candidates(principal.org, model_id)
+        left_s = self._limits.max_timeout_ms / 1000  # which it asks for is not known yet
+        if refused := self._coalescers.refusal(routes, principal, size=size, left_s=left_s):
+            route, error = refused
+            self._recorder.record_error(route, error.code)
+            raise error
 
     def count_refusal(self, org: str, model_id: str, error: PlatformError) -> None:
         """Count a prediction that was refused unread, for the deployment that would have taken it, if one would."""

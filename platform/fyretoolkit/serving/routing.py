@@ -121,6 +121,11 @@ class RoutingTable:
         own = pick(self._routes.get((org, model_id), ()), region, draw)
         return own or pick(self._public_routes(org, model_id), region, draw)
 
+    def candidates(self, org: str, model_id: str) -> Sequence[Route]:
+        """Every deployment that may take a prediction of this organization for this model, in whatever region."""
+        own = [route for route in self._routes.get((org, model_id), ()) if route.traffic > 0]
+        return own or [route for route in self._public_routes(org, model_id) if route.traffic > 0]
+
     def deployments_of(self, org: str, model_id: str) -> Sequence[Deployment]:
         """The deployments of the model that were not deleted: the organization's own, then the public ones."""
         return [each for owner in (org, PUBLIC_ORG) for each in self._live.get((owner, model_id), ())]

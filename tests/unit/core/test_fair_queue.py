@@ -74,6 +74,18 @@ def test_who_was_away_has_saved_nothing_up() -> None:
     assert 9 <= Counter(taken(queue, 20))["back"] <= 11
 
 
+def test_what_leaves_unserved_costs_its_tenant_nothing() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.put("b", "b", cost=1)
+    gone = [queue.put("a", "a", cost=1) for _ in range(1000)]
+    for ticket in gone:
+        queue.remove(ticket)
+    queue.put("a", "a", cost=1)
+    for _ in range(100):
+        queue.put("b", "b", cost=1)
+    assert "a" in taken(queue, 3)
+
+
 def test_what_does_not_fit_stays_next() -> None:
     queue: FairQueue[str] = FairQueue()
     queue.put("one", "a", cost=1)

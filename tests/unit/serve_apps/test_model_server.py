@@ -88,8 +88,9 @@ async def scene(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     yield scene
     for replica in scene.replicas:
         if (watch := getattr(replica, "_watch", None)) is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            while not watch.done():  # redis-py swallows a cancellation that comes while it connects
+                watch.cancel()
+                await asyncio.wait({watch}, timeout=0.1)
     await store.close()
 
 
@@ -202,6 +203,54 @@ async def test_only_what_was_quick_runs_on_the_loop(scene: Scene, monkeypatch: p
         await replica.predict({"x": np.ones((1, 1), np.float32)}, Load("ing_a", 0.0, 0))
     on_loop = [name == threading.main_thread().name for name in threads]
     assert on_loop == [False, True, True, False, False, True]
+
+
+async def test_more_than_was_quick_does_not_run_on_the_loop(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One short text says nothing of a long one."""
+    replica = await scene.start()
+    threads: list[str] = []
+
+    def answer(*_: object) -> ReplicaAnswer:
+        threads.append(threading.current_thread().name)
+        return ReplicaAnswer([], [], {}, 0.1)
+
+    monkeypatch.setattr(module, "answer", answer)
+    for text in ("ab", "cd", "much longer than that", "ef"):
+        rows = np.array([text], dtype=object)
+        await replica.predict({"text": rows}, Load("ing_a", 0.0, 0))
+    on_loop = [name == threading.main_thread().name for name in threads]
+    assert on_loop == [False, True, False, True]
+
+
+async def test_a_run_that_nobody_waits_for_still_has_the_model(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one waits behind it, however quick it would be."""
+    replica = await scene.start()
+    running: list[int] = []
+    may_end = threading.Event()
+
+    def answer(*_: object) -> ReplicaAnswer:
+        running.append(1)
+        assert len(running) == 1
+        assert may_end.wait(5)
+        running.pop()
+        return ReplicaAnswer([], [], {}, 0.1)
+
+    monkeypatch.setattr(module, "answer", answer)
+    rows = {"x": np.ones((1, 1), np.float32)}
+    first = asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0)))
+    await until(lambda: bool(running))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    replica._quick_size = 1000
+    second = asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0)))
+    await asyncio.sleep(0)
+    may_end.set()
+    assert isinstance(await second, ReplicaAnswer)
 
 
 async def test_calls_that_overlap_run_one_after_another(

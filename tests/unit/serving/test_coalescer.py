@@ -13,8 +13,9 @@ import pytest
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.models.readers import Stacked
-from fyretoolkit.serving.coalescer import Coalescer, Request, Share
+from fyretoolkit.serving.coalescer import Coalescer
 from fyretoolkit.serving.deadlines import Deadline
+from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import ServingSettings
@@ -169,7 +170,7 @@ async def test_a_call_holds_no_more_rows_than_an_inference_takes(bench: Bench) -
     bench.replicas.is_open.set()
     for task in (*held, *tasks, large):
         await values(task)
-    assert [len(rows) for rows in bench.replicas.calls[2:]] == [6, 6, 3, 20]
+    assert [len(rows) for rows in bench.replicas.calls[2:]] == [6, 6, 3, 8, 8, 4]
     assert bench.replicas.most_running == SETTINGS.calls_per_replica
 
 
@@ -203,6 +204,109 @@ async def test_organizations_take_turns(bench: Bench) -> None:
     for task in (*held, *flood, other):
         await values(task)
     assert 500.0 in bench.replicas.calls[2]
+
+
+async def test_a_large_request_gets_its_rows_in_their_places(bench: Bench) -> None:
+    """It travels in parts; one row of the second fails."""
+    bench.replicas.is_open.set()
+    rows = [float(n) for n in range(20)]
+    rows[10] = BAD_ROW
+    share = await bench.send(request(*rows))
+    assert list(share.kept) == [n for n in range(20) if n != 10]
+    assert list(share.results) == [b"%d" % (2 * n) for n in range(20) if n != 10]
+    assert dict(share.failed) == {10: "it is bad"}
+
+
+async def test_a_large_request_lets_others_between_its_parts(bench: Bench) -> None:
+    held = await bench.fill()
+    large = bench.send(request(*[9.0] * 80))
+    await bench.settle()
+    other = bench.send(request(500.0, org="org_b"))
+    bench.replicas.is_open.set()
+    for task in (*held, large, other):
+        await values(task)
+    assert 500.0 in bench.replicas.calls[2] + bench.replicas.calls[3]
+
+
+async def test_a_large_request_of_which_a_part_fails_is_ended_whole(bench: Bench) -> None:
+    held = await bench.fill()
+    large = bench.send(request(*[9.0] * 40, timeout_ms=50))
+    with pytest.raises(PlatformError) as caught:
+        await large
+    assert caught.value.code == "deadline_exceeded"
+    assert bench.coalescer.waiting == 0
+    bench.replicas.is_open.set()
+    for task in held:
+        await values(task)
+
+
+async def test_a_deadline_that_has_passed_already_leaves_nothing_behind(bench: Bench) -> None:
+    """Decoding may take longer than there is time."""
+    late = request(*[1.0] * 40, timeout_ms=1)
+    await asyncio.sleep(0.01)
+    with pytest.raises(PlatformError) as caught:
+        await bench.send(late)
+    assert caught.value.code == "deadline_exceeded"
+    assert (bench.coalescer.waiting, bench.coalescer._bytes) == (0, {})
+
+
+async def test_answers_that_are_too_few_are_nobodys(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
+    """Rows of one caller never get another's results."""
+
+    async def too_few(*_: object) -> ReplicaAnswer:
+        return ReplicaAnswer([b"1"], [0], {}, 1.0)
+
+    monkeypatch.setattr(bench.coalescer, "_call", too_few)
+    with pytest.raises(PlatformError) as caught:
+        await bench.send(request(1.0, 2.0))
+    assert caught.value.code == "internal_error"
+
+
+async def test_light_traffic_says_nothing_of_what_could_be_done(bench: Bench) -> None:
+    """Calls of one row, with nothing waiting: the warm-up's figure stays."""
+    fast = replace(ROUTE, rows_per_s=100_000.0)
+    bench.route = fast
+    bench.replicas.is_open.set()
+    for _ in range(20):
+        await values(bench.send(request(1.0)))
+    assert bench.coalescer._gate.rate.per_s == 100_000
+
+
+async def test_calls_that_end_without_an_answer_lower_the_rate() -> None:
+    """A model that has become slow is not sent as much as before for ever."""
+    bench = Bench(route=replace(ROUTE, rows_per_s=1000.0))
+    for _ in range(3):
+        tasks = [bench.send(request(1.0, timeout_ms=20)) for _ in range(20)]
+        for task in tasks:
+            with pytest.raises(PlatformError):
+                await task
+    await bench.settle()
+    assert (bench.coalescer._gate.rate.per_s or 0) < 500
+    bench.replicas.is_open.set()
+    assert await values(bench.send(request(1.0))) == [b"2"]
+    await bench.coalescer.close()
+
+
+async def test_who_fills_the_queue_fills_it_for_their_own(bench: Bench) -> None:
+    """Bytes and requests alike."""
+    held = await bench.fill()
+    large = bench.send(request(1.0, size=990))
+    await bench.settle()
+    with pytest.raises(PlatformError, match="busy"):
+        await bench.send(request(1.0, size=100))
+    other = bench.send(request(1.0, size=100, org="org_b"))
+    await bench.settle()
+    bench.replicas.is_open.set()
+    for task in (*held, large, other):
+        await values(task)
+
+
+async def test_a_closed_one_takes_nothing() -> None:
+    bench = Bench()
+    await bench.coalescer.close()
+    with pytest.raises(PlatformError) as caught:
+        await bench.send(request(1.0))
+    assert caught.value.code == "unavailable"
 
 
 async def test_the_replica_hears_how_long_the_queue_is(bench: Bench) -> None:
@@ -366,13 +470,14 @@ async def test_who_would_be_refused_learns_it_before_anything_is_done_for_them(b
     """The organization that fills the queue, and not another."""
     bench.coalescer._gate.rate.note(10, began=0.0, ended=1.0)
     held = await bench.fill()
-    bench.coalescer.check(ROUTE, "org_a", 1.0, size=1, left_s=10)
+    assert bench.coalescer.refusal(ROUTE, "org_a", 1.0, size=1, left_s=10) is None
     tasks = [bench.send(request(1.0)) for _ in range(60)]
     await bench.settle()
-    with pytest.raises(PlatformError) as caught:
-        bench.coalescer.check(ROUTE, "org_a", 1.0, size=1, left_s=10)
-    assert (caught.value.code, caught.value.retry_after_s is not None) == ("overloaded", True)
-    bench.coalescer.check(ROUTE, "org_b", 1.0, size=1, left_s=10)
+    found = bench.coalescer.refusal(ROUTE, "org_a", 1.0, size=1, left_s=10)
+    assert found is not None
+    error = bench.coalescer.refuse(found)
+    assert (error.code, error.retry_after_s is not None) == ("overloaded", True)
+    assert bench.coalescer.refusal(ROUTE, "org_b", 1.0, size=1, left_s=10) is None
     bench.replicas.is_open.set()
     for task in held + [task for task in tasks if not (task.done() and task.exception())]:
         await values(task)
