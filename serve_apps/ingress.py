@@ -11,10 +11,11 @@ from ray.util.metrics import Counter
 
 from fyretoolkit.api.app import create_app
 from fyretoolkit.api.services import open_services
+from fyretoolkit.serving.channel import Channels
 from fyretoolkit.settings import Settings, settings
 from serve_apps.controller import NAME, NAMESPACE
 from serve_apps.http_edge import answer_predictions
-from serve_apps.replica_call import HandleCall
+from serve_apps.replica_call import ReplicaCalls
 
 _MAX_ONGOING_REQUESTS = 1000
 
@@ -27,7 +28,12 @@ class Ingress:
             "fyre_predictions_without_redis",
             "Predictions admitted on the tokens granted last, because Redis was away.",
         )
-        app = create_app(open_services(settings(), HandleCall(), _control_state, on_degraded=degraded.inc))
+        config = settings()
+        calls = ReplicaCalls(
+            Channels(config.channels_dir) if config.channels_dir else None,
+            calls_per_replica=config.serving.calls_per_replica,
+        )
+        app = create_app(open_services(config, calls, _control_state, on_degraded=degraded.inc))
         answer_predictions(app.state.predict)
         return app
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.runner import ModelRunner, Prediction
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.serving.channel import ChannelServer
 from fyretoolkit.serving.inference import answer
 from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.serving.replica_load import ReplicaLoad
@@ -36,6 +37,8 @@ from fyretoolkit.store.deployments import Assignment, DeploymentStore
 logger = logging.getLogger(__name__)
 
 _QUICK_MS = 5.0
+_FAREWELL_S = 15.0
+"""How long calls under way may take once the replica is to end; Serve ends the process at 20 s."""
 _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
 _RECORD_LOOK_S = 1.0
@@ -68,12 +71,30 @@ class ModelServer:
             self._runner = await asyncio.to_thread(_load, assignment)
             await self._infer()
             await self._find_batching(deployments, assignment)
+            self._channel = await self._listen()
         except Exception as error:
             code, message = _failure(error)
             await deployments.report_load_failure(self._application, code, message)
             raise
         finally:
             await store.close()
+
+    async def _listen(self) -> ChannelServer | None:
+        """The short way for the ingresses of this machine, if there is a place for it."""
+        if (folder := settings().channels_dir) is None:
+            return None
+
+        async def answer(call: tuple[Mapping[str, np.ndarray], Load]) -> ReplicaAnswer | ModelFailure:
+            return await self.predict(*call)
+
+        channel = ChannelServer(folder / self._application / str(os.getpid()), answer)
+        await channel.start()
+        return channel
+
+    def __del__(self) -> Coroutine[None, None, None] | None:
+        """What came by the short way is answered first. Serve calls this, and awaits it, once its own requests are."""
+        channel, self._channel = getattr(self, "_channel", None), None
+        return None if channel is None else _say_farewell(channel)
 
     async def predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer | ModelFailure:
         """Run the model over arrays that fit its signature; rows that fail are named, the others answered."""
@@ -226,6 +247,11 @@ def device_number(held: Sequence[str], visible: str | None) -> int:
     if held[0] in seen:
         return seen.index(held[0])
     return 0 if seen else int(held[0])
+
+
+async def _say_farewell(channel: ChannelServer) -> None:
+    async with asyncio.timeout(_FAREWELL_S):
+        await channel.close()
 
 
 def _failure(error: Exception) -> tuple[str, str]:

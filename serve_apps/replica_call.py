@@ -1,7 +1,9 @@
 """Calling a deployment's replicas from the ingress, with a deadline on every call.
 
-A handle call can wait for ever: on an application that is gone, or that has no replica. Nothing is tried again here:
-the coalescer does that, which knows whose requests a call held.
+By the short way (`fyretoolkit.serving.channel`) where the replica is on this machine and not busy with as many calls as
+one may have; else by a Serve handle, which finds replicas elsewhere and wakes those that sleep. A handle call can wait
+for ever: on an application that is gone, or that has no replica. Nothing is tried again here: the coalescer does that,
+which knows whose requests a call held.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.serving.channel import Channels
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
 from serve_apps.model_server import ModelFailure
 
@@ -28,23 +31,35 @@ logger = logging.getLogger(__name__)
 _RETRY_AFTER_S = 1
 
 
-class HandleCall:
-    """Handles to deployments, made at first use and kept. Serve chooses the replica that has the least to do."""
+class ReplicaCalls:
+    """Channels and handles to deployments, made at first use and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Channels | None = None, *, calls_per_replica: int = 1) -> None:
+        """Without `channels` every call goes through a handle."""
+        self._channels = channels
+        self._calls_per_replica = calls_per_replica
         self._handles: dict[str, Any] = {}
 
     async def __call__(
         self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> ReplicaAnswer:
-        """Run arrays that fit the signature on one replica.
+        """Run arrays that fit the signature on the replica with the least to do.
 
         Raises:
             PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`, or the model's own.
             ReplicaLostError: the replica died.
         """
-        async with _translated(application):
-            answer = await self._bounded(self._handle(application).predict.remote(arrays, load), timeout_s)
+        channel = await self._channels.least_busy(application) if self._channels else None
+        if channel is not None and channel.busy < self._calls_per_replica:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    answer = await channel.call((arrays, load))
+            except TimeoutError as error:
+                raise PlatformError("deadline_exceeded") from error
+        else:
+            async with _translated(application):
+                response = self._handle(application).predict.remote(arrays, load)
+                answer = await self._bounded(response, timeout_s)
         if isinstance(answer, ModelFailure):
             raise PlatformError(answer.code, answer.message)
         found: ReplicaAnswer = answer
@@ -61,7 +76,9 @@ class HandleCall:
             await self._bounded(self._handle(application).ping.remote(), timeout_s)
 
     async def forget(self, applications: frozenset[str]) -> None:
-        """Close the handles of all applications but these."""
+        """Close channels and handles of all applications but these."""
+        if self._channels:
+            await self._channels.forget(applications)
         for application in self._handles.keys() - applications:
             handle = self._handles.pop(application)
             await handle.shutdown_async()

@@ -206,6 +206,8 @@ class Settings(PlatformConfig):
     public_url: str | None = None
     """Where callers reach the API, without a trailing slash; None: as they name it themselves."""
     redis_url: SecretStr
+    channels_dir: Path | None = None
+    """Where the replicas of this machine listen (`serving.channel`); None: every call goes through Serve."""
     plans: dict[str, PlanSettings] = Field(default_factory=lambda: dict(DEFAULT_PLANS))
 
     _parse_host = field_validator("host")(parse_host)
@@ -275,6 +277,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
             "is_tls_terminated": environ.get("FYRE_TLS_TERMINATED") or False,
             "public_url": environ.get("FYRE_PUBLIC_URL") or None,
             "redis_url": SecretStr(environ["FYRE_REDIS_URL"]),
+            "channels_dir": Path(folder) / "c" if (folder := environ.get("FYRE_RUNTIME_DIR")) else None,
         }
     )
 
