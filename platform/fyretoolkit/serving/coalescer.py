@@ -97,9 +97,10 @@ class Coalescer:
             raise _lost()
         self._adopt(route)
         self._gate.note_rows(request.rows)
-        queued = self._queued(request.principal.org, request.weight)
-        if not self._gate.is_open(queued, size=request.size, left_s=left_s):
-            raise self._gate.refusal(queued)
+        if self._queue or request.size > self._settings.max_queued_bytes:
+            queued = self._queued(request.principal.org, request.weight)
+            if not self._gate.is_open(queued, size=request.size, left_s=left_s):
+                raise self._gate.refusal(queued)
         most = self._rows_per_call()
         if request.rows <= most:
             return await self._wait(request)

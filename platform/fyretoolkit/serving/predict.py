@@ -167,6 +167,8 @@ class Predictor:
         Raises:
             PlatformError: `overloaded`.
         """
+        if not self._coalescers.waiting:
+            return
         routes = self._routes.candidates(principal.org, model_id)
         left_s = self._limits.max_timeout_ms / 1000  # which it asks for is not known yet
         if refused := self._coalescers.refusal(routes, principal, size=size, left_s=left_s):

@@ -60,8 +60,8 @@ def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | No
 
     Ready ones come before degraded ones, then those in the wished region before others; None if none takes traffic.
     """
-    if len(routes) == 1:
-        return routes[0] if routes[0].traffic > 0 else None
+    if len(routes) <= 1:
+        return routes[0] if routes and routes[0].traffic > 0 else None
     candidates = [route for route in routes if route.traffic > 0]
     candidates = [route for route in candidates if not route.is_degraded] or candidates
     candidates = [route for route in candidates if route.region == region] or candidates
