@@ -19,6 +19,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 from fyretoolkit.core.admission import ServiceRate
@@ -222,10 +223,21 @@ class Coalescer:
             call = Call(batch)
             for request in batch:
                 request.call = call
-            self._running_rows += sum(request.rows for request in batch)
-            call.task = asyncio.get_running_loop().create_task(self._run_batch(call))
+            self._running_rows += call.rows
+            call.task = asyncio.get_running_loop().create_task(self._run_call(call))
             self._tasks.add(call.task)
-            call.task.add_done_callback(self._tasks.discard)
+            call.task.add_done_callback(partial(self._end_call, call))
+
+    def _end_call(self, call: Call, task: asyncio.Task[None]) -> None:
+        """However it ended, also if it was cancelled before it began: its slot is free, everybody is answered."""
+        self._tasks.discard(task)
+        call.task = None
+        self._calls -= 1
+        self._running_rows -= call.rows
+        if task.cancelled():
+            for request in call.requests:
+                request.fail(_lost())
+        self._pump()
 
     def _next_batch(self) -> list[Request]:
         """The requests of the next call; nobody's who has gone. Empty if nothing waits."""
@@ -265,12 +277,11 @@ class Coalescer:
             self._release(request)
         return batch
 
-    async def _run_batch(self, call: Call) -> None:
-        batch = call.requests
-        rows = sum(request.rows for request in batch)
+    async def _run_call(self, call: Call) -> None:
+        batch, rows = call.requests, call.rows
         began = self._clock()
         try:
-            answer = await self._ask(batch)
+            answer = await self._ask(batch, rows)
         except ReplicaLostError:
             self._try_again(batch)
         except PlatformError as error:
@@ -279,8 +290,6 @@ class Coalescer:
             self._fail(batch, error)
         except asyncio.CancelledError:
             self._gate.rate.note(0, began=began, ended=self._clock())
-            for request in batch:
-                request.fail(_lost())
             raise
         except Exception:
             logger.exception("A call of %s failed with a defect", self._application)
@@ -289,19 +298,13 @@ class Coalescer:
             is_full = bool(self._queue) or rows >= self._rows_per_call()
             self._gate.rate.note(rows, began=began, ended=self._clock(), is_full=is_full)
             share_out(batch, answer, size=min(rows, self._route.max_batch_size if self._route else 1))
-        finally:
-            call.task = None
-            self._calls -= 1
-            self._running_rows -= rows
-            self._pump()
 
-    async def _ask(self, batch: Sequence[Request]) -> ReplicaAnswer:
+    async def _ask(self, batch: Sequence[Request], rows: int) -> ReplicaAnswer:
         assert self._route is not None  # noqa: S101 - set before anything is queued
         left = max(request.deadline.left_s() for request in batch)
         if left <= 0:
             raise batch[0].deadline.exceeded()
         arrays = batch[0].arrays
-        rows = sum(request.rows for request in batch)
         if len(batch) > 1:
             arrays = self._route.codec.join([request.arrays for request in batch])
         waiting_s = self._gate.rate.seconds_for(self._running_rows + self._queue.cost)

@@ -88,6 +88,11 @@ class Call:
 
     requests: Sequence[Request]
     task: asyncio.Task[None] | None = None
+    rows: int = field(init=False)
+    """Of all requests."""
+
+    def __post_init__(self) -> None:
+        self.rows = sum(request.rows for request in self.requests)
 
     def cancel_if_unwanted(self) -> None:
         """Nobody waits for it any more: its slot is for others."""

@@ -239,6 +239,22 @@ async def test_a_call_that_nobody_wants_any_more_is_ended() -> None:
     assert await values(waiting) == [b"6"]
 
 
+async def test_a_call_that_is_ended_before_it_began_leaves_its_slot() -> None:
+    """A task that is cancelled before its first step never sees it."""
+    bench = Bench(SETTINGS.model_copy(update={"calls_per_replica": 1}))
+    sent = bench.send(request(1.0))
+    await asyncio.sleep(0)
+    bench.coalescer._pump()
+    (call,) = bench.coalescer._tasks
+    call.cancel()
+    with pytest.raises(PlatformError) as caught:
+        await sent
+    assert caught.value.code == "unavailable"
+    assert (bench.replicas.calls, bench.coalescer.is_idle) == ([], True)
+    bench.replicas.is_open.set()
+    assert await values(bench.send(request(2.0))) == [b"4"]
+
+
 async def test_a_deadline_that_passes_in_the_queue_is_not_run(bench: Bench) -> None:
     held = await bench.fill()
     late = bench.send(request(7.0, timeout_ms=30))
