@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -27,13 +28,21 @@ from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT
 T = TypeVar("T")
 
 _POLL_S = 0.1
+_PORTS = range(10_000, 14_000)
+"""Below the ports that systems give to connections, and those that platforms choose for what is behind their own."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that no connection gets as its own meanwhile.
+
+    One that the system chooses is of the range from which every outgoing connection takes its port: a platform that
+    binds it seconds later may find it taken.
+    """
+    for port in secrets.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")
 
 
 def until(check: Callable[[], T | None], *, timeout_s: float, what: str) -> T:
