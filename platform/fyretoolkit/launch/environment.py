@@ -46,7 +46,7 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     # Above what one call may hold: arrays are up to four times as large as their JSON.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 << 20),
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # ten rounds a second cost a fifth of a core with five models
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # Serve's ten rounds a second are more than deployments need
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.http_edge.middlewares",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a replica that asked for no GPU sees none
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",

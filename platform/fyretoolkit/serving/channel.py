@@ -19,6 +19,7 @@ import logging
 import pickle
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
@@ -39,7 +40,7 @@ _CONNECT_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class _Frames(asyncio.Protocol):
+class _Frames(asyncio.Protocol, ABC):
     """Frames over one connection, both ways."""
 
     def __init__(self) -> None:
@@ -66,9 +67,9 @@ class _Frames(asyncio.Protocol):
         if at:
             del read[:at]
 
+    @abstractmethod
     def take(self, number: int, content: bytes) -> None:
         """A frame came."""
-        raise NotImplementedError
 
     def send(self, number: int, content: bytes) -> None:
         """Send a frame; nothing happens if the other side is gone."""

@@ -224,54 +224,39 @@ async def test_more_than_was_quick_does_not_run_on_the_loop(
     assert on_loop == [False, True, False, True]
 
 
-async def test_a_run_that_nobody_waits_for_still_has_the_model(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next one waits behind it, however quick it would be."""
-    replica = await scene.start()
-    running: list[int] = []
-    may_end = threading.Event()
+class OneAtATime:
+    """Stands in for a run of the model: it takes until `may_end`, and no other may begin meanwhile."""
 
-    def answer(*_: object) -> ReplicaAnswer:
-        running.append(1)
-        assert len(running) == 1
-        assert may_end.wait(5)
-        running.pop()
+    def __init__(self) -> None:
+        self.is_running = False
+        self.may_end = threading.Event()
+
+    def __call__(self, *_: object) -> ReplicaAnswer:
+        assert not self.is_running
+        self.is_running = True
+        assert self.may_end.wait(5)
+        self.is_running = False
         return ReplicaAnswer([], [], {}, 0.1)
 
-    monkeypatch.setattr(module, "answer", answer)
+
+@pytest.mark.parametrize("is_first_wanted", [True, False])
+async def test_runs_never_overlap(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, is_first_wanted: bool
+) -> None:
+    """Quick calls that come while a slow one runs wait behind it, also when nobody waits for that one any more."""
+    replica = await scene.start()
+    run = OneAtATime()
+    monkeypatch.setattr(module, "answer", run)
     rows = {"x": np.ones((1, 1), np.float32)}
     first = asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0)))
-    await until(lambda: bool(running))
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    await until(lambda: run.is_running)
+    if not is_first_wanted:
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
     replica._quick_size = 1000
-    second = asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0)))
+    others = [asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0))) for _ in range(2)]
     await asyncio.sleep(0)
-    may_end.set()
-    assert isinstance(await second, ReplicaAnswer)
-
-
-async def test_calls_that_overlap_run_one_after_another(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A quick call that comes while a slow one runs does not run beside it."""
-    replica = await scene.start()
-    running: list[int] = []
-    may_end = threading.Event()
-
-    def answer(*_: object) -> ReplicaAnswer:
-        running.append(len(running))
-        assert len(running) == 1
-        may_end.wait(5)
-        running.pop()
-        return ReplicaAnswer([], [], {}, 0.1)
-
-    monkeypatch.setattr(module, "answer", answer)
-    rows = {"x": np.ones((1, 1), np.float32)}
-    calls = [asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0))) for _ in range(3)]
-    await asyncio.sleep(0)
-    may_end.set()
-    for call in calls:
+    run.may_end.set()
+    for call in others + ([first] if is_first_wanted else []):
         assert isinstance(await call, ReplicaAnswer)

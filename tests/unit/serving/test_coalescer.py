@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -23,14 +22,6 @@ from tests.support.coalescing import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    await made.coalescer.close()
-    assert made.coalescer.is_idle
 
 
 async def test_a_request_on_its_own_waits_for_nobody(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import cast
 
@@ -19,14 +18,6 @@ from tests.support.coalescing import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    yield made
-    await made.coalescer.close()
-    assert made.coalescer.is_idle
 
 
 async def test_light_traffic_says_nothing_of_what_could_be_done(bench: Bench) -> None:
