@@ -11,9 +11,11 @@ from __future__ import annotations
 from ray.serve.context import _get_internal_replica_context
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http import auto
 
+from fyretoolkit.api.callbacks import protocol_of
 from fyretoolkit.api.edge import Edge
-from fyretoolkit.api.predict import is_prediction
+from fyretoolkit.api.predict import PredictEndpoint, is_prediction
 from fyretoolkit.core.deployments import PREFIX
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import UPLOAD_PATH
@@ -71,10 +73,14 @@ class Predictions:
 _endpoint: ASGIApp | None = None
 
 
-def answer_predictions(endpoint: ASGIApp) -> None:
-    """From now on this process's HTTP server has predictions answered by `endpoint`."""
+def answer_predictions(endpoint: PredictEndpoint) -> None:
+    """From now on this process's HTTP server has predictions answered by `endpoint`.
+
+    The plain ones in the callbacks of its protocol (`api.callbacks`), which uvicorn takes from there when it starts.
+    """
     global _endpoint  # noqa: PLW0603 - Serve makes the middleware, and gives it nothing of the application
     _endpoint = endpoint
+    auto.AutoHTTPProtocol = protocol_of(endpoint)
 
 
 def middlewares() -> list[Middleware]:

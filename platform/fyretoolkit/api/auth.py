@@ -104,12 +104,8 @@ class Keyring:
         Raises:
             PlatformError: `unavailable`, it is not remembered and the store does not answer.
         """
-        now = self._clock()
-        known = self._cached.get(key_id)
-        if known is not None and (now < known.asked_at + CACHE_S or (has_grace and self._lasts(known))):
-            if now >= max(known.asked_at + RENEW_S, self._probe_at):
-                self._look_up(key_id)
-            return known.found
+        if (remembered := self.remembered(key_id, has_grace=has_grace)) is not None:
+            return remembered
         try:
             return await asyncio.shield(self._look_up(key_id))
         except PlatformError:
@@ -117,6 +113,16 @@ class Keyring:
             if known is None or not (has_grace and self._lasts(known)):
                 raise
             return known.found
+
+    def remembered(self, key_id: str, *, has_grace: bool = False) -> Credential | None:
+        """As `get`, without waiting: None if the store has to be asked first."""
+        now = self._clock()
+        known = self._cached.get(key_id)
+        if known is None or not (now < known.asked_at + CACHE_S or (has_grace and self._lasts(known))):
+            return None
+        if now >= known.asked_at + RENEW_S and now >= self._probe_at:
+            self._look_up(key_id)
+        return known.found
 
     def forget(self, key_id: str) -> None:
         """The key changed: the next look is at the store, and one that is under way is not remembered."""
@@ -213,17 +219,32 @@ async def authenticate(headers: Headers, keyring: Keyring, needed: Scope) -> Pri
     Raises:
         PlatformError: `invalid_api_key`; `unavailable`.
     """
-    given = header_values(headers, b"authorization")
-    key_id, digest = _presented(given[0]) if len(given) == 1 else (None, _NO_DIGEST)
+    key_id, digest = _credentials(headers)
     found = await keyring.get(key_id, has_grace=needed is Scope.PREDICT) if key_id else None
+    return _principal_of(found, digest)
+
+
+def authenticate_at_once(headers: Headers, keyring: Keyring, needed: Scope) -> Principal | None:
+    """As `authenticate`, without waiting: None if the store has to be asked first.
+
+    Raises:
+        PlatformError: `invalid_api_key`.
+    """
+    key_id, digest = _credentials(headers)
+    found = keyring.remembered(key_id, has_grace=needed is Scope.PREDICT) if key_id else None
+    return None if found is None else _principal_of(found, digest)
+
+
+def _principal_of(found: Credential | None, digest: str) -> Principal:
     is_same = hmac.compare_digest(digest, found.key.digest if found else _NO_KEY)
-    if found is None or not is_same or not _is_active(found):
+    if found is None or not is_same or found.key.status(time.time()) is not KeyStatus.ACTIVE:
         raise PlatformError("invalid_api_key")
-    return Principal(found.key.org, found.key.id, frozenset(found.key.scopes), found.plan)
+    return found.principal
 
 
-def _is_active(found: Credential | None) -> bool:
-    return found is not None and found.key.status(time.time()) is KeyStatus.ACTIVE
+def _credentials(headers: Headers) -> tuple[str | None, str]:
+    given = header_values(headers, b"authorization")
+    return _presented(given[0]) if len(given) == 1 else (None, _NO_DIGEST)
 
 
 def require(principal: Principal, scope: Scope) -> None:

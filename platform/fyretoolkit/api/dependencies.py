@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 from starlette.types import Scope as AsgiScope
 
-from fyretoolkit.api.auth import authenticate, require
-from fyretoolkit.api.edge import exchange_of
+from fyretoolkit.api.auth import authenticate, authenticate_at_once, require
+from fyretoolkit.api.edge import Exchange, exchange_of
 from fyretoolkit.api.limits import category_of
 from fyretoolkit.api.queries import check_single, query_names
 from fyretoolkit.api.requests import check_json, has_body, read_body
@@ -33,6 +33,22 @@ async def admit(scope: AsgiScope, services: Services, needed: Scope) -> Principa
     exchange.principal = principal
     await services.limits.count(principal, category_of(scope, needed), exchange.headers)
     require(principal, needed)
+    return principal
+
+
+def admit_prediction_at_once(exchange: Exchange, services: Services) -> Principal | None:
+    """As `admit` for a prediction, without waiting: None, and it is not counted, if Redis has to be asked first.
+
+    Raises:
+        PlatformError: `invalid_api_key`, `rate_limit_exceeded`, `insufficient_scope`.
+    """
+    principal = authenticate_at_once(exchange.headers_by_name, services.keys, Scope.PREDICT)
+    if principal is None:
+        return None
+    exchange.principal = principal
+    if not services.limits.count_prediction_at_once(principal, exchange.headers):
+        return None
+    require(principal, Scope.PREDICT)
     return principal
 
 

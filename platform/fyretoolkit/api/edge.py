@@ -32,7 +32,8 @@ from fyretoolkit.core.organizations import Principal
 _KEY = "fyre.exchange"
 _KEPT_HEADERS = frozenset((b"allow", b"content-range", b"retry-after", b"www-authenticate"))
 _DROPPED_HEADERS = SERVE_HEADERS | {b"x-request-id"}
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
+"""The status in the log where nobody was there to answer any more."""
 _MAX_LOGGED_CHARS = 512
 
 logger = logging.getLogger(__name__)
@@ -92,25 +93,40 @@ class Edge:
             inner = {**scope, "headers": headers, _KEY: exchange}
             await self._answer(inner, receive, _Answer(send, exchange))
         finally:
-            _log(scope, exchange)
+            log_request(scope["method"], scope["path"], exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             if self._is_local:
-                _check_host(exchange_of(scope).headers_by_name)
+                check_host(exchange_of(scope).headers_by_name)
             await self._app(scope, receive, answer.send)
         except ClientGoneError:
             exchange = exchange_of(scope)
-            exchange.status = exchange.status or _CLIENT_GONE
+            exchange.status = exchange.status or CLIENT_GONE
         except asyncio.CancelledError:  # Serve cancels the request of a client that went away
             exchange = exchange_of(scope)
-            exchange.status = exchange.status or _CLIENT_GONE
+            exchange.status = exchange.status or CLIENT_GONE
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
             await answer.fail(error)
 
 
-def _check_host(headers: Headers) -> None:
+def failure_of(error: BaseException, request: str) -> PlatformError:
+    """What a caller is told of what was raised; a defect leaves its traceback in the log alone."""
+    if not isinstance(error, PlatformError):
+        logger.error("Request %s failed with a defect", request, exc_info=error)
+        return PlatformError("internal_error")
+    if error.status == 500:
+        logger.error("Request %s failed", request, exc_info=error)
+    return error
+
+
+def check_host(headers: Headers) -> None:
+    """Refuses a request to a name that is not this machine's own.
+
+    Raises:
+        PlatformError: `host_not_allowed`.
+    """
     hosts = header_values(headers, b"host")
     if not all(is_own_name(host.decode("latin-1")) for host in hosts if host):
         raise PlatformError(
@@ -137,19 +153,15 @@ class _Answer:
     async def fail(self, error: Exception) -> None:
         """The envelope for what was raised inside; a defect leaves its traceback in the log alone."""
         request = self._exchange.request_id
-        if not isinstance(error, PlatformError):
-            logger.error("Request %s failed with a defect", request, exc_info=error)
-            error = PlatformError("internal_error")
-        elif error.status == 500:
-            logger.error("Request %s failed", request, exc_info=error)
+        failure = failure_of(error, request)
         if self._exchange.status:
-            raise error  # the status has left: only a broken connection can say it
-        await send_error(self.send, error, request)
+            raise failure  # the status has left: only a broken connection can say it
+        await send_error(self.send, failure, request)
 
     async def _start(self, message: Message) -> None:
         status: int = message["status"]
         headers = [(name.lower(), value) for name, value in message.get("headers", [])]
-        if status >= 400 and status != _CLIENT_GONE and (b"content-type", JSON) not in headers:
+        if status >= 400 and status != CLIENT_GONE and (b"content-type", JSON) not in headers:
             self._is_replaced = True
             await self._replace(status, [pair for pair in headers if pair[0] in _KEPT_HEADERS])
             return
@@ -165,7 +177,7 @@ class _Answer:
         await send_error(fresh.send, error, self._exchange.request_id, headers)
 
 
-def _log(scope: Scope, exchange: Exchange) -> None:
+def log_request(method: str, path: str, exchange: Exchange) -> None:
     """One JSON line, never with a query (it may hold a signature), a header or a body."""
     if not access_logger.isEnabledFor(logging.INFO):
         return
@@ -173,8 +185,8 @@ def _log(scope: Scope, exchange: Exchange) -> None:
     line = {
         "event": "request",
         "request_id": exchange.request_id,
-        "method": scope["method"],
-        "path": scope["path"][:_MAX_LOGGED_CHARS],
+        "method": method,
+        "path": path[:_MAX_LOGGED_CHARS],
         "status": exchange.status,
         "duration_ms": round((time.perf_counter() - exchange.began) * 1000, 2),
         "org": principal.org if principal else None,

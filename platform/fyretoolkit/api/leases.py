@@ -81,18 +81,10 @@ class Leases:
             PlatformError: `unavailable`: Redis is away and the tokens in hand are used up.
         """
         account = self._account(org, key_id, limit)
-        lease = account.lease
         while True:
             now = self._clock()
-            if lease.take(now, is_suspended=self._is_away):
-                if lease.is_over(now):
-                    self.degraded += 1
-                    self._on_degraded()
-                if lease.is_renewal_due(now) and self._may_ask(now):
-                    self._renewal_of(account)
-                return lease.standing(now)
-            if lease.is_refused(now):
-                return lease.refusal(now)
+            if (standing := self._take(account, now)) is not None:
+                return standing
             if not account.is_renewing and not self._may_ask(now):
                 raise PlatformError("unavailable", retry_after_s=RETRY_AFTER_S)
             account.waiting += 1
@@ -100,6 +92,21 @@ class Leases:
                 await asyncio.shield(self._renewal_of(account))
             finally:
                 account.waiting -= 1
+
+    def take_at_once(self, org: str, key_id: str, limit: int) -> Standing | None:
+        """As `take`, without waiting: None if the ledger has to be asked first."""
+        return self._take(self._account(org, key_id, limit), self._clock())
+
+    def _take(self, account: _Account, now: float) -> Standing | None:
+        lease = account.lease
+        if lease.take(now, is_suspended=self._is_away):
+            if lease.is_over(now):
+                self.degraded += 1
+                self._on_degraded()
+            if lease.is_renewal_due(now) and self._may_ask(now):
+                self._renewal_of(account)
+            return lease.standing(now)
+        return lease.refusal(now) if lease.is_refused(now) else None
 
     async def run(self) -> None:
         """Give back what ended leases still hold, again and again until cancelled."""

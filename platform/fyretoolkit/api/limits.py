@@ -64,13 +64,35 @@ class RateLimiter:
         """
         limit: int | None = getattr(self._plan_of(principal), category)
         if limit is None:
-            headers += _headers(Standing(UNLIMITED, UNLIMITED, time.time() + self._window_s))
+            headers += _headers(self._unlimited())
             return
         try:
             standing = await self._standing(principal, category, limit)
         except PlatformError:
             headers += _headers(Standing(limit, 0, time.time() + RETRY_AFTER_S))
             raise
+        self._check(standing, category, headers)
+
+    def count_prediction_at_once(self, principal: Principal, headers: RawHeaders) -> bool:
+        """As `count` for a prediction, without waiting: False, and nothing is counted, if the ledger has to be asked.
+
+        Raises:
+            PlatformError: `rate_limit_exceeded`, the request does not count.
+        """
+        limit = self._plan_of(principal).inference
+        if limit is None:
+            headers += _headers(self._unlimited())
+            return True
+        standing = self.leases.take_at_once(principal.org, principal.key_id, limit)
+        if standing is None:
+            return False
+        self._check(standing, Category.INFERENCE, headers)
+        return True
+
+    def _unlimited(self) -> Standing:
+        return Standing(UNLIMITED, UNLIMITED, time.time() + self._window_s)
+
+    def _check(self, standing: Standing, category: Category, headers: RawHeaders) -> None:
         headers += _headers(standing)
         if standing.retry_after_s is not None:
             raise self._refusal(standing, standing.retry_after_s, category)

@@ -7,13 +7,14 @@ what is held at a time, a look at whether the client is still there, an orderly 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
-from fyretoolkit.api.dependencies import admit
-from fyretoolkit.api.edge import Edge, exchange_of
+from fyretoolkit.api.dependencies import admit, admit_prediction_at_once
+from fyretoolkit.api.edge import Edge, Exchange, check_host, exchange_of
 from fyretoolkit.api.requests import (
     ClientGoneError,
     check_json,
@@ -89,6 +90,39 @@ class _Held:
         self._bodies.release(self._org, self._size)
 
 
+class _Begun:
+    """A prediction under way that was begun without a task."""
+
+    __slots__ = ("_answered", "_endpoint", "_request_id", "_task", "held")
+
+    def __init__(
+        self, endpoint: PredictEndpoint, request_id: str, answered: Callable[[bytes | BaseException], None]
+    ) -> None:
+        self._endpoint = endpoint
+        self._request_id = request_id
+        self._answered = answered
+        self._task: asyncio.Task[bytes] | None = None
+        self.held: _Held | None = None
+
+    def finish(self, outcome: bytes | BaseException) -> None:
+        """It is answered."""
+        if self.held is not None:
+            self.held.release()
+        self._endpoint.note_end()
+        self._answered(outcome)
+
+    def wait_for(self, answer: Coroutine[None, None, bytes]) -> None:
+        """It takes a task after all."""
+        self._task = asyncio.get_running_loop().create_task(answer)
+        self._task.add_done_callback(self._take)
+
+    def _take(self, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            self.finish(asyncio.CancelledError())
+        else:
+            self.finish(task.exception() or task.result())
+
+
 class PredictEndpoint:
     """An ASGI app for the predict path alone; mounted in the FastAPI app, and complete when served by itself."""
 
@@ -104,9 +138,68 @@ class PredictEndpoint:
         try:
             await self._app(scope, receive, send)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._is_drained.set()
+            self.note_end()
+
+    def begin(
+        self,
+        exchange: Exchange,
+        model_id: str,
+        body: bytes,
+        *,
+        is_abandoned: Callable[[], bool],
+        answered: Callable[[bytes | BaseException], None],
+    ) -> bool:
+        """The same for a request that is here whole, without a task: `answered` is told the answer, or what was raised.
+
+        False, and nothing was done, if Redis has to be asked who is calling: then the app is to be called as usual.
+        """
+        begun = _Begun(self, exchange.request_id, answered)
+        self._under_way += 1
+        try:
+            if self._services.settings.is_development:
+                check_host(exchange.headers_by_name)
+            if not self._begin(begun, exchange, model_id, body, is_abandoned):
+                self.note_end()
+                return False
+        except BaseException as error:  # noqa: BLE001 - told to who waits for it
+            begun.finish(error)
+        return True
+
+    def _begin(
+        self,
+        begun: _Begun,
+        exchange: Exchange,
+        model_id: str,
+        body: bytes,
+        is_abandoned: Callable[[], bool],
+    ) -> bool:
+        predictor = self._services.predictor
+        try:
+            principal = admit_prediction_at_once(exchange, self._services)
+        except PlatformError as error:
+            self._count_refusal(exchange, model_id, error)
+            raise
+        if principal is None:
+            exchange.principal = None
+            return False
+        predictor.check_room(principal, model_id, len(body))
+        check_json(exchange.headers_by_name)
+        begun.held = _Held(self._held, principal.org)
+        begun.held.add(len(body))
+        request = exchange.request_id
+        if not predictor.begin(
+            principal, model_id, body, request, is_abandoned=is_abandoned, answered=begun.finish
+        ):
+            begun.wait_for(
+                predictor.predict(principal, model_id, body, request, is_abandoned=is_abandoned)
+            )
+        return True
+
+    def note_end(self) -> None:
+        """A prediction that was under way is answered."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._is_drained.set()
 
     async def drain(self) -> None:
         """Until no prediction is under way, for as long as there is time for that."""
@@ -125,7 +218,7 @@ class PredictEndpoint:
         try:
             principal = await admit(scope, self._services, organizations.Scope.PREDICT)
         except PlatformError as error:
-            self._count_refusal(scope, model_id, error)
+            self._count_refusal(exchange_of(scope), model_id, error)
             raise
         size = declared_length(exchange_of(scope).headers_by_name) or 0
         self._services.predictor.check_room(principal, model_id, size)
@@ -161,8 +254,8 @@ class PredictEndpoint:
                 raise
             raise ClientGoneError from None  # its place in the queue was given up
 
-    def _count_refusal(self, scope: Scope, model_id: str, error: PlatformError) -> None:
+    def _count_refusal(self, exchange: Exchange, model_id: str, error: PlatformError) -> None:
         """A caller over its rate limit shows in the metrics of the deployment that it asked for."""
-        principal = exchange_of(scope).principal
+        principal = exchange.principal
         if principal is not None and error.code in REJECTED:
             self._services.predictor.count_refusal(principal.org, model_id, error)

@@ -21,6 +21,7 @@ Headers = Sequence[tuple[bytes, bytes]] | dict[bytes, list[bytes]]
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(rb"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _JSON_TYPE = re.compile(r"application/(?:json|[a-z0-9!#$&^_.+-]+\+json)")
+_JSON = [b"application/json"]
 _PROBLEM_CHARS = 100
 BODY_S = 60.0
 """How long a JSON body may take to arrive: a request that waits for one holds its place."""
@@ -94,6 +95,8 @@ def check_json(headers: Headers) -> None:
     Raises:
         PlatformError: `unsupported_media_type`.
     """
+    if isinstance(headers, dict) and headers.get(b"content-type") == _JSON and b"content-encoding" not in headers:
+        return
     distinct = dict.fromkeys(header_values(headers, b"content-type"))  # the same twice is no contradiction
     given = b", ".join(distinct).decode("latin-1")
     if not _is_plain_json(given):

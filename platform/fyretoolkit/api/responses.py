@@ -68,11 +68,16 @@ def error_headers(error: PlatformError) -> RawHeaders:
     return headers
 
 
+def json_headers(body: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> RawHeaders:
+    """The headers of one whole JSON answer."""
+    return [(b"content-type", JSON), (b"content-length", b"%d" % len(body)), *more]
+
+
 async def send_json(
     send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> None:
     """One whole JSON answer."""
-    raw = [(b"content-type", JSON), (b"content-length", str(len(body)).encode()), *headers]
+    raw = json_headers(body, headers)
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
 

@@ -12,11 +12,11 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fyretoolkit.core.ids import new_id
-from fyretoolkit.core.organizations import Scope
+from fyretoolkit.core.organizations import Principal, Scope
 
 PREFIX = "key"
 DEMO_KEY_ID = "demo"
@@ -77,6 +77,12 @@ class Credential:
     plan: str
     created_by: str = ""
     """The organization that made the key's organization; empty if none did."""
+    principal: Principal = field(init=False, compare=False)
+    """Who calls with it."""
+
+    def __post_init__(self) -> None:
+        principal = Principal(self.key.org, self.key.id, frozenset(self.key.scopes), self.plan)
+        object.__setattr__(self, "principal", principal)
 
 
 def key_digest(key: str) -> str:

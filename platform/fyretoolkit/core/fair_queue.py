@@ -9,14 +9,17 @@ fairly in the long run but serves a tenant's whole turn at once.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_MOST_GONE = 64
+"""Removed tickets that a lane keeps beside as many as wait in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,20 +27,36 @@ class Ticket(Generic[T]):
     """An item in the queue; `remove` takes it out before its turn."""
 
     item: T
-    tenant: str
     cost: float
-    number: int
+    lane: _Lane[T]
+    is_waiting: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane(Generic[T]):
-    """One tenant's items, oldest first; they leave from the front, or from anywhere when they are removed."""
+    """One tenant's tickets, oldest first. Those that were removed stay until they are the oldest."""
 
     weight: float
     served_until: float = 0.0
     """Virtual time at which the last of its items that was served ends."""
     cost: float = 0.0
-    tickets: OrderedDict[int, Ticket[T]] = field(default_factory=OrderedDict)
+    """Of what waits."""
+    count: int = 0
+    """Tickets that wait."""
+    tickets: deque[Ticket[T]] = field(default_factory=deque)
+
+    def head(self) -> Ticket[T] | None:
+        """The oldest ticket that waits."""
+        tickets = self.tickets
+        while tickets:
+            if tickets[0].is_waiting:
+                return tickets[0]
+            tickets.popleft()
+        return None
+
+    def forget_gone(self) -> None:
+        """Drop the tickets that were removed, wherever they stand."""
+        self.tickets = deque(ticket for ticket in self.tickets if ticket.is_waiting)
 
 
 class FairQueue(Generic[T]):
@@ -45,8 +64,8 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane[T]] = {}
-        self._heads: list[tuple[float, int, str]] = []
-        """(start, ticket, tenant) of the oldest item of each lane; entries of items that left are passed over."""
+        self._heads: list[tuple[float, int, _Lane[T]]] = []
+        """(start, number, lane) of every lane with tickets, those aside whose last one was removed."""
         self._now = 0.0
         self._weight = 0.0
         """Of all tenants with items."""
@@ -63,41 +82,52 @@ class FairQueue(Generic[T]):
         lane = self._lanes.get(tenant)
         if lane is None:
             lane = self._lanes[tenant] = _Lane(weight, self._now)
-        if not lane.tickets:
+        ticket = Ticket(item, cost, lane)
+        if not lane.count:
             lane.weight = weight
             self._weight += weight
-        ticket = Ticket(item, tenant, cost, next(self._numbers))
+            if not lane.tickets:
+                heappush(self._heads, (max(self._now, lane.served_until), next(self._numbers), lane))
+        lane.tickets.append(ticket)
         lane.cost += cost
-        lane.tickets[ticket.number] = ticket
-        if len(lane.tickets) == 1:
-            self._announce(lane)
+        lane.count += 1
         self._count += 1
         self.cost += cost
         return ticket
 
     def remove(self, ticket: Ticket[T]) -> bool:
         """Take an item out before its turn; False if it has left already."""
-        lane = self._lanes.get(ticket.tenant)
-        if lane is None or ticket.number not in lane.tickets:
+        if not ticket.is_waiting:
             return False
-        is_head = next(iter(lane.tickets)) == ticket.number
-        self._leave(lane, ticket)
-        if is_head:
-            self._announce(lane)
-            self._head()  # drops what is left of it
+        self._leave(ticket)
+        if not self._count:
+            self._begin_anew()
+        elif len(ticket.lane.tickets) > _MOST_GONE + 2 * ticket.lane.count:
+            ticket.lane.forget_gone()
         return True
 
     def take(self, is_fitting: Callable[[T], bool]) -> Iterator[T]:
         """Items in fair order, as long as the next one fits; the first that does not stays the next."""
-        while (head := self._head()) is not None and is_fitting(head.item):
-            start, _, _ = heappop(self._heads)
-            lane = self._lanes[head.tenant]
+        heads = self._heads
+        while heads:
+            start, _, lane = heads[0]
+            head = lane.head()
+            if head is None:
+                heappop(heads)
+                continue
+            if not is_fitting(head.item):
+                return
             self._now = max(self._now, start)
             lane.served_until = start + head.cost / lane.weight
-            self._leave(lane, head)
-            self._announce(lane)
+            lane.tickets.popleft()
+            self._leave(head)
+            if lane.tickets:
+                next_start = max(self._now, lane.served_until)
+                heapreplace(heads, (next_start, next(self._numbers), lane))
+            else:
+                heappop(heads)
             yield head.item
-        self._head()
+        self._begin_anew()
 
     def ahead_of(self, tenant: str, weight: float = 1.0) -> float:
         """The cost that is served before a new item of a tenant, at most.
@@ -111,42 +141,32 @@ class FairQueue(Generic[T]):
     def share_of(self, tenant: str, weight: float = 1.0) -> float:
         """The part of what is served, from 0 to 1, that a tenant has while all that wait now go on to."""
         lane = self._lanes.get(tenant)
-        if lane is not None and lane.tickets:
+        if lane is not None and lane.count:
             return lane.weight / self._weight
         return weight / (self._weight + weight)
 
     def count_of(self, tenant: str) -> int:
         """Items of a tenant."""
         lane = self._lanes.get(tenant)
-        return len(lane.tickets) if lane is not None else 0
+        return lane.count if lane is not None else 0
 
     def __iter__(self) -> Iterator[T]:
         """All items, tenant by tenant."""
         for lane in self._lanes.values():
-            yield from (ticket.item for ticket in lane.tickets.values())
+            yield from (ticket.item for ticket in lane.tickets if ticket.is_waiting)
 
-    def _head(self) -> Ticket[T] | None:
-        while self._heads:
-            _, number, tenant = self._heads[0]
-            lane = self._lanes.get(tenant)
-            if lane is not None and number in lane.tickets:
-                return lane.tickets[number]
-            heappop(self._heads)
+    def _begin_anew(self) -> None:
         self._lanes.clear()
+        self._heads.clear()
         self._now = self.cost = self._weight = 0.0
-        return None
 
-    def _leave(self, lane: _Lane[T], ticket: Ticket[T]) -> None:
-        del lane.tickets[ticket.number]
+    def _leave(self, ticket: Ticket[T]) -> None:
+        ticket.is_waiting = False
+        lane = ticket.lane
         lane.cost -= ticket.cost
+        lane.count -= 1
         self.cost -= ticket.cost
         self._count -= 1
-        if not lane.tickets:
+        if not lane.count:
             lane.cost = 0.0
             self._weight -= lane.weight
-
-    def _announce(self, lane: _Lane[T]) -> None:
-        """The oldest item of a lane starts where what was served of it ends."""
-        if lane.tickets:
-            number, ticket = next(iter(lane.tickets.items()))
-            heappush(self._heads, (max(self._now, lane.served_until), number, ticket.tenant))

@@ -24,9 +24,10 @@ from math import inf
 
 from fyretoolkit.core.admission import ServiceRate
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.fair_queue import FairQueue, Ticket
+from fyretoolkit.core.fair_queue import FairQueue
+from fyretoolkit.serving.expiries import Expiries
 from fyretoolkit.serving.gate import Gate, Queued
-from fyretoolkit.serving.joining import Call, Request, Share, share_out
+from fyretoolkit.serving.joining import Call, Request, Share, shares_of
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import ServingSettings
@@ -64,6 +65,8 @@ class Coalescer:
         self._again: deque[Request] = deque()
         self._bytes: dict[str, int] = {}
         """That wait, by organization."""
+        self._all_bytes = 0
+        self._expiries = Expiries(self._expire)
         self._is_closed = False
         self._running_rows = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,13 +88,28 @@ class Coalescer:
         return len(self._queue) + len(self._again)
 
     async def run(self, route: Route, request: Request) -> Share:
-        """The request's share of the calls that it becomes part of. `route` is how the deployment looks by now.
-
-        A request of more rows than a call takes waits in parts, so that others' come in between.
+        """As `submit`, for who can wait.
 
         Raises:
             PlatformError: `overloaded`, with when to come back; `deadline_exceeded`; `unavailable`.
             asyncio.CancelledError: nobody waits for the answer.
+        """
+        share: asyncio.Future[Share] = asyncio.get_running_loop().create_future()
+        request.answered = partial(_settle, share)
+        self.submit(route, request)
+        try:
+            return await share
+        finally:
+            self.withdraw(request)
+
+    def submit(self, route: Route, request: Request) -> None:
+        """Have a request answered: `request.answered` is told its share of the calls that it becomes part of.
+
+        Or, at its deadline at the latest, the error that it ends with. `route` is how the deployment looks by now. A
+        request of more rows than a call takes waits in parts, so that others' come in between.
+
+        Raises:
+            PlatformError: `overloaded`, with when to come back; `deadline_exceeded`; `unavailable`.
         """
         left_s = request.deadline.remaining_s()
         if self._is_closed:
@@ -99,49 +117,43 @@ class Coalescer:
         self._adopt(route)
         self._gate.note_rows(request.rows)
         if self._queue or request.size > self._settings.max_queued_bytes:
-            queued = self._queued(request.principal.org, request.weight)
-            if not self._gate.is_open(queued, size=request.size, left_s=left_s):
+            queued = self._queued_unless_free(request.principal.org, request.weight, request.size, left_s)
+            if queued is not None:
                 raise self._gate.refusal(queued)
         most = self._rows_per_call()
-        if request.rows <= most:
-            return await self._wait(request)
-        waiting = [
-            asyncio.get_running_loop().create_task(self._wait(part)) for part in request.in_parts(most)
-        ]
-        try:
-            return Share.joined(await asyncio.gather(*waiting), most)
-        except BaseException:
-            for each in waiting:
-                each.cancel()
-            raise
-
-    async def _wait(self, request: Request) -> Share:
-        left_s = request.deadline.remaining_s()
-        org = request.principal.org
-        ticket = self._queue.put(org, request, request.rows, request.weight)
-        self._bytes[org] = self._bytes.get(org, 0) + request.size
-        timer = asyncio.get_running_loop().call_later(left_s, self._expire, request, ticket)
+        for part in (request,) if request.rows <= most else request.split(most, self.withdraw):
+            self._enqueue(part)
         if not self._is_pump_due:
             # In the next turn of the loop: what arrives in this one travels together.
             self._is_pump_due = True
             asyncio.get_running_loop().call_soon(self._pump)
-        try:
-            return await request.answer
-        finally:
-            timer.cancel()
-            self._drop(ticket)
-            if request.call is not None:
-                request.call.cancel_if_unwanted()
+
+    def withdraw(self, request: Request) -> None:
+        """Nobody waits for it any more: it leaves the queue, and a call that ran for it alone ends."""
+        request.is_done = True
+        for each in request.parts or (request,):
+            self._leave(each)
+            each.is_done = True
+            if each.call is not None:
+                each.call.cancel_if_unwanted()
+
+    def _enqueue(self, request: Request) -> None:
+        org, size = request.principal.org, request.size
+        request.ticket = self._queue.put(org, request, request.rows, request.weight)
+        self._bytes[org] = self._bytes.get(org, 0) + size
+        self._all_bytes += size
+        self._expiries.add(request)
 
     async def close(self) -> None:
         """Fail what waits, and end what runs. Nothing is taken any more."""
         self._is_closed = True
         for request in (*self._queue, *self._again):
-            request.fail(PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S))
+            self._finish(request, PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S))
         tasks = [*self._tasks, *([self._waking] if self._waking else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._expiries.close()
 
     # --- admission
 
@@ -150,12 +162,28 @@ class Coalescer:
         if not self._queue:
             return None
         self._adopt(route)
-        queued = self._queued(org, weight)
-        return None if self._gate.is_open(queued, size=size, left_s=left_s) else queued
+        return self._queued_unless_free(org, weight, size, left_s)
 
     def refuse(self, queued: Queued) -> PlatformError:
         """The refusal of such a request."""
         return self._gate.refusal(queued)
+
+    def _queued_unless_free(self, org: str, weight: float, size: int, left_s: float) -> Queued | None:
+        """What a request would find before it, if that keeps it out."""
+        if self._is_free_for_all(size, left_s):
+            return None
+        queued = self._queued(org, weight)
+        return None if self._gate.is_open(queued, size=size, left_s=left_s) else queued
+
+    def _is_free_for_all(self, size: int, left_s: float) -> bool:
+        """Whether the gate is open whoever asks, since all that there is leaves time and room: no share is needed."""
+        wait_s = self._gate.rate.seconds_for(self._running_rows + self._queue.cost)
+        return (
+            wait_s <= self._settings.max_wait_s
+            and wait_s <= left_s
+            and len(self._queue) < self._settings.max_queued
+            and self._all_bytes + size <= self._settings.max_queued_bytes
+        )
 
     def _adopt(self, route: Route) -> None:
         if self._route is None and route.rows_per_s:
@@ -169,22 +197,32 @@ class Coalescer:
             rows_ahead=self._running_rows + self._queue.ahead_of(org, weight),
             rows_next=self._running_rows + self._slots() * self._rows_per_call() if self._replicas() else 0,
             requests=len(self._queue),
-            bytes=sum(self._bytes.values()),
+            bytes=self._all_bytes,
             own_requests=self._queue.count_of(org),
             own_bytes=self._bytes.get(org, 0),
         )
 
-    def _expire(self, request: Request, ticket: Ticket[Request]) -> None:
-        self._drop(ticket)
-        request.fail(request.deadline.exceeded() if self._replicas() else _asleep())
+    def _expire(self, request: Request) -> None:
+        self._leave(request)
+        request.finish(request.deadline.exceeded() if self._replicas() else _asleep())
+        if request.call is not None:
+            request.call.cancel_if_unwanted()
 
-    def _drop(self, ticket: Ticket[Request]) -> None:
-        if self._queue.remove(ticket):
-            self._release(ticket.item)
+    def _finish(self, request: Request, outcome: Share | BaseException) -> None:
+        self._expiries.discard(request)
+        request.finish(outcome)
+
+    def _leave(self, request: Request) -> None:
+        """It waits no longer, wherever it did."""
+        self._expiries.discard(request)
+        ticket, request.ticket = request.ticket, None
+        if ticket is not None and self._queue.remove(ticket):
+            self._release(request)
 
     def _release(self, request: Request) -> None:
         """Its bytes wait no longer."""
         org = request.principal.org
+        self._all_bytes -= request.size
         left = self._bytes.get(org, 0) - request.size
         if left > 0:
             self._bytes[org] = left
@@ -236,45 +274,46 @@ class Coalescer:
         self._running_rows -= call.rows
         if task.cancelled():
             for request in call.requests:
-                request.fail(_lost())
+                self._finish(request, _lost())
+        call.requests = ()  # which know their call: a circle that only the collector would find
         self._pump()
 
     def _next_batch(self) -> list[Request]:
         """The requests of the next call; nobody's who has gone. Empty if nothing waits."""
         while self._again:
             request = self._again.popleft()
-            if not request.answer.done():
+            if not request.is_done:
                 return [request]
         while self._queue:
-            batch = self._take()
-            live = [request for request in batch if not request.answer.done()]
-            for request in live:
-                if request.is_abandoned():
-                    request.answer.cancel()
-            if live := [request for request in live if not request.answer.done()]:
+            if live := [request for request in self._take() if not request.is_done]:
                 return live
         return []
 
     def _take(self) -> list[Request]:
         limit, rows, size = self._rows_per_call(), 0, 0
         shape: object = None
-        left_s = inf
+        ends_at, now, rate = inf, time.monotonic(), self._gate.rate
 
         def is_fitting(request: Request) -> bool:
-            nonlocal rows, size, shape, left_s
-            left_s = min(left_s, request.deadline.left_s())
-            is_too_much = rows + request.rows > limit or size + request.size > _MAX_CALL_BYTES
-            is_too_slow = self._gate.rate.seconds_for(rows + request.rows) > left_s
-            if rows and (is_too_much or is_too_slow or request.shape != shape):
+            nonlocal rows, size, shape, ends_at
+            all_rows, all_bytes = rows + request.rows, size + request.size
+            ends_at = min(ends_at, request.deadline.ends_at)
+            if rows and (
+                all_rows > limit
+                or all_bytes > _MAX_CALL_BYTES
+                or request.shape != shape
+                or now + rate.seconds_for(all_rows) > ends_at
+            ):
                 return False
-            rows += request.rows
-            size += request.size
-            shape = request.shape
+            rows, size, shape = all_rows, all_bytes, request.shape
             return True
 
         batch = list(self._queue.take(is_fitting))
         for request in batch:
+            request.ticket = None
             self._release(request)
+            if request.is_abandoned():
+                self._finish(request, asyncio.CancelledError())
         return batch
 
     async def _run_call(self, call: Call) -> None:
@@ -297,7 +336,9 @@ class Coalescer:
         else:
             is_full = bool(self._queue) or rows >= self._rows_per_call()
             self._gate.rate.note(rows, began=began, ended=self._clock(), is_full=is_full)
-            share_out(batch, answer, size=min(rows, self._route.max_batch_size if self._route else 1))
+            size = min(rows, self._route.max_batch_size if self._route else 1)
+            for request, share in shares_of(batch, answer, size=size):
+                self._finish(request, share)
 
     async def _ask(self, batch: Sequence[Request], rows: int) -> ReplicaAnswer:
         assert self._route is not None  # noqa: S101 - set before anything is queued
@@ -323,7 +364,7 @@ class Coalescer:
             if request.tries < _MAX_TRIES:
                 self._again.append(request)
             else:
-                request.fail(_lost())
+                self._finish(request, _lost())
 
     def _fail(self, batch: Sequence[Request], error: PlatformError) -> None:
         """The call failed as a whole. Whose fault it was shows when each runs by itself."""
@@ -333,7 +374,7 @@ class Coalescer:
             if is_shared and request.tries < _MAX_TRIES:
                 self._again.append(request)
             else:
-                request.fail(error)
+                self._finish(request, error)
 
     # --- from zero replicas
 
@@ -352,6 +393,18 @@ class Coalescer:
         finally:
             self._waking = None
         self._pump()
+
+
+def _settle(share: asyncio.Future[Share], outcome: Share | BaseException) -> None:
+    """What was said of a request, to who waits for it."""
+    if share.done():
+        return
+    if isinstance(outcome, Share):
+        share.set_result(outcome)
+    elif isinstance(outcome, asyncio.CancelledError):
+        share.cancel()
+    else:
+        share.set_exception(outcome)
 
 
 def _asleep() -> PlatformError:

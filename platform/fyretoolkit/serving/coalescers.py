@@ -29,13 +29,20 @@ class Coalescers:
 
     async def run(self, route: Route, request: Request) -> Share:
         """As `Coalescer.run`, with the weight of the caller's plan."""
+        return await self._coalescer(route, request).run(route, request)
+
+    def submit(self, route: Route, request: Request) -> None:
+        """As `Coalescer.submit`, with the weight of the caller's plan."""
+        self._coalescer(route, request).submit(route, request)
+
+    def _coalescer(self, route: Route, request: Request) -> Coalescer:
         request.weight = self._weight_of(request.principal)
         coalescer = self._by_application.get(route.application)
         if coalescer is None:
             coalescer = self._by_application[route.application] = Coalescer(
                 route.application, self._call, self._settings, source=self._source
             )
-        return await coalescer.run(route, request)
+        return coalescer
 
     def refusal(
         self, routes: Sequence[Route], principal: Principal, *, size: int, left_s: float

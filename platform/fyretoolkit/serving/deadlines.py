@@ -15,11 +15,12 @@ class Deadline:
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_ms = timeout_ms
-        self._end = time.monotonic() + timeout_ms / 1000
+        self.ends_at = time.monotonic() + timeout_ms / 1000
+        """By the monotonic clock."""
 
     def left_s(self) -> float:
         """Seconds left; negative once it passed."""
-        return self._end - time.monotonic()
+        return self.ends_at - time.monotonic()
 
     def remaining_s(self) -> float:
         """Seconds left.

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from fyretoolkit.core.fair_queue import Ticket
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.replica import ReplicaAnswer
 
 Arrays = Mapping[str, np.ndarray]
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Share:
     """What one request gets of a call: row `kept[i]` of its arrays has `results[i]`, every other is in `failed`."""
 
@@ -40,6 +45,14 @@ class Share:
         return cls(results, kept, failed, compute_ms, max(share.batch_size for share in shares))
 
 
+Answered = Callable[[Share | BaseException], None]
+"""Is told a request's share, or why there is none: `asyncio.CancelledError` if its caller went away."""
+
+
+def _unheard(_: Share | BaseException) -> None:
+    """Nobody waits yet."""
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Rows of one caller, to be run together or with others'."""
@@ -54,32 +67,71 @@ class Request:
     deadline: Deadline
     is_abandoned: Callable[[], bool]
     """Whether nobody waits for the answer any more."""
+    answered: Answered = _unheard
     weight: float = 1.0
     """Its organization's share beside others."""
-    answer: asyncio.Future[Share] = field(init=False)
     tries: int = 0
+    is_done: bool = False
+    """It has its answer, or wants none any more."""
+    ticket: Ticket[Request] | None = None
+    """Its place in the queue, once it had one."""
     call: Call | None = None
-    """The one that it is part of."""
+    """That it is part of."""
+    parts: Sequence[Request] = ()
+    """That it waits in, if its rows do not fit into one call."""
+    ending_with: set[Request] | None = None
+    """Those whose deadlines pass together with its own (`serving.expiries`)."""
 
-    def __post_init__(self) -> None:
-        self.answer = asyncio.get_running_loop().create_future()
+    def finish(self, outcome: Share | BaseException) -> None:
+        """Answer it, once. A caller's own failure to take the answer is its own."""
+        if self.is_done:
+            return
+        self.is_done = True
+        try:
+            self.answered(outcome)
+        except Exception:
+            logger.exception("An answer could not be given")
 
-    def in_parts(self, rows: int) -> list[Request]:
-        """Requests of at most so many rows that are this one together."""
-        return [
+    def split(self, rows: int, give_up: Callable[[Request], None]) -> Sequence[Request]:
+        """Requests of at most so many rows each, whose answers together are this one's.
+
+        If one fails so does this, and `give_up` is called with each of the others.
+        """
+        gathering = _Gathering(self, rows, give_up)
+        self.parts = [
             replace(
                 self,
                 arrays={name: array[start : start + rows] for name, array in self.arrays.items()},
                 rows=min(rows, self.rows - start),
                 size=self.size * rows // self.rows,
+                answered=partial(gathering.add, start // rows),
             )
             for start in range(0, self.rows, rows)
         ]
+        return self.parts
 
-    def fail(self, error: Exception) -> None:
-        """Unless it has its answer."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+
+class _Gathering:
+    """The answers to the parts of a request, as they come."""
+
+    def __init__(self, whole: Request, rows: int, give_up: Callable[[Request], None]) -> None:
+        self._whole = whole
+        self._rows = rows
+        self._give_up = give_up
+        self._shares: dict[int, Share] = {}
+
+    def add(self, number: int, outcome: Share | BaseException) -> None:
+        """The answer to one part."""
+        whole = self._whole
+        if isinstance(outcome, BaseException):
+            for part in whole.parts:
+                self._give_up(part)
+            whole.finish(outcome)
+            return
+        self._shares[number] = outcome
+        if len(self._shares) == len(whole.parts):
+            shares = [self._shares[number] for number in range(len(whole.parts))]
+            whole.finish(Share.joined(shares, self._rows))
 
 
 @dataclass(slots=True, eq=False)
@@ -96,27 +148,26 @@ class Call:
 
     def cancel_if_unwanted(self) -> None:
         """Nobody waits for it any more: its slot is for others."""
-        if self.task is not None and all(request.answer.done() for request in self.requests):
+        if self.task is not None and all(request.is_done for request in self.requests):
             self.task.cancel()
 
 
-def share_out(batch: Sequence[Request], answer: ReplicaAnswer, *, size: int) -> None:
-    """Give each request its part of what came back for all, in order; `size`: rows of one inference."""
+def shares_of(
+    batch: Sequence[Request], answer: ReplicaAnswer, *, size: int
+) -> Iterator[tuple[Request, Share]]:
+    """Each request with its part of what came back for all, in order; `size`: rows of one inference."""
     by_row = dict(zip(answer.kept, answer.results, strict=True)) if answer.failed else {}
     start = 0
     for request in batch:
         end = start + request.rows
-        if request.answer.done():
-            share = None
-        elif not answer.failed:
-            share = Share(answer.results[start:end], range(request.rows), {}, answer.compute_ms, size)
+        if not answer.failed:
+            results = answer.results[start:end]
+            yield request, Share(results, range(request.rows), {}, answer.compute_ms, size)
         else:
             kept = [row for row in range(request.rows) if start + row in by_row]
             failed = {
                 row: answer.failed[start + row] for row in range(request.rows) if start + row in answer.failed
             }
             results = [by_row[start + row] for row in kept]
-            share = Share(results, kept, failed, answer.compute_ms, size)
-        if share is not None:
-            request.answer.set_result(share)
+            yield request, Share(results, kept, failed, answer.compute_ms, size)
         start = end

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -44,6 +45,35 @@ class _Caller:
     is_abandoned: Callable[[], bool]
     size: int
     """Bytes of its body."""
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A prediction in the queue, of which nothing is left to do but to write its answer."""
+
+    route: Route
+    request: PredictionRequest
+    outcome: Outcome
+    began: float
+    answered: Callable[[bytes | BaseException], None]
+
+    def finish(self, share: Share | BaseException) -> None:
+        """It has its share, or will not get any."""
+        error = share if isinstance(share, BaseException) else None
+        answer = b""
+        if isinstance(share, Share):
+            try:
+                answer = self._answer(share)
+            except Exception as found:  # noqa: BLE001 - told to who waits for it
+                error = found
+        self.outcome.ended(error)
+        self.answered(error or answer)
+
+    def _answer(self, share: Share) -> bytes:
+        _note_share(self.outcome, share, self.began)
+        results = _results_of(share, self.request)
+        self.outcome.answered()
+        return render_prediction(self.route, results, self.outcome, self.request.metadata)
 
 
 class Predictor:
@@ -97,21 +127,47 @@ class Predictor:
             outcome.answered()
             return render_prediction(route, results, outcome, request.metadata)
 
+    def begin(
+        self,
+        principal: Principal,
+        model_id: str,
+        body: bytes,
+        request_id: str,
+        *,
+        is_abandoned: Callable[[], bool],
+        answered: Callable[[bytes | BaseException], None],
+    ) -> bool:
+        """As `predict`, where nothing has to be waited for before the queue: `answered` is told what that returns or
+        raises. False, and nothing was done, where it does not go so smoothly: then `predict` is to be asked.
+
+        Raises:
+            PlatformError: as `predict`, what is known at once.
+        """
+        outcome = self._recorder.begin()
+        try:
+            request = parse_prediction(body, self._limits, self._regions)
+            route = self._routes.known(principal.org, model_id, request.options.region)
+            if route is None or (decoded := route.codec.decode(request.inputs)).errors:
+                return False
+            outcome.routed(route, len(request.inputs))
+            _log_metadata(request.metadata, request_id)
+            deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
+            rows = self._rows_of(route, decoded, _Caller(principal, deadline, is_abandoned, len(body)))
+            rows.answered = _Begun(route, request, outcome, time.perf_counter(), answered).finish
+            self._coalescers.submit(route, rows)
+        except BaseException as error:
+            outcome.ended(error)
+            raise
+        return True
+
     async def _run_inputs(
         self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome
-    ) -> Sequence[object] | orjson.Fragment:
-        """A result, or an error object, in the place of each input. What it took is added to `outcome`."""
+    ) -> bytes:
+        """The results as JSON: one, or an error object, in the place of each input. What it took is added to `outcome`."""
         decoded = route.codec.decode(request.inputs)
         if decoded.errors:
-            return await self._run_some(route, request, caller, outcome)
-        share = await self._run(route, decoded, caller, outcome)
-        if not share.failed:
-            return orjson.Fragment(b"[%b]" % b",".join(share.results))
-        if request.options.on_error == "fail":
-            raise _row_failed(share.failed, decoded.kept)
-        results: list[object] = [None] * len(request.inputs)
-        _place(share, decoded.kept, results)
-        return results
+            return orjson.dumps(await self._run_some(route, request, caller, outcome))
+        return _results_of(await self._run(route, decoded, caller, outcome), request)
 
     async def _run_some(
         self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome
@@ -142,22 +198,20 @@ class Predictor:
 
     async def _run(self, route: Route, decoded: Decoded, caller: _Caller, outcome: Outcome) -> Share:
         began = time.perf_counter()
-        share = await self._coalescers.run(
-            route,
-            Request(
-                arrays=decoded.arrays,
-                rows=len(decoded.kept),
-                shape=route.codec.shape_of(decoded.arrays),
-                size=max(caller.size, sum(array.nbytes for array in decoded.arrays.values())),
-                principal=caller.principal,
-                deadline=caller.deadline,
-                is_abandoned=caller.is_abandoned,
-            ),
-        )
-        outcome.calls_ms += (time.perf_counter() - began) * 1000
-        outcome.compute_ms += share.compute_ms
-        outcome.batch_size = max(outcome.batch_size, share.batch_size)
+        share = await self._coalescers.run(route, self._rows_of(route, decoded, caller))
+        _note_share(outcome, share, began)
         return share
+
+    def _rows_of(self, route: Route, decoded: Decoded, caller: _Caller) -> Request:
+        return Request(
+            arrays=decoded.arrays,
+            rows=len(decoded.kept),
+            shape=route.codec.shape_of(decoded.arrays),
+            size=max(caller.size, sum([array.nbytes for array in decoded.arrays.values()])),
+            principal=caller.principal,
+            deadline=caller.deadline,
+            is_abandoned=caller.is_abandoned,
+        )
 
     def check_room(self, principal: Principal, model_id: str, size: int) -> None:
         """Refuse a request of so many bytes before it is read, if its deployment has no room for more by now.
@@ -214,6 +268,29 @@ def unknown_region(region: str, regions: Collection[str], *, field: str) -> Plat
     return about_field(field, error)
 
 
+def _note_share(outcome: Outcome, share: Share, began: float) -> None:
+    """What the calls took, that began at `began`."""
+    outcome.calls_ms += (time.perf_counter() - began) * 1000
+    outcome.compute_ms += share.compute_ms
+    outcome.batch_size = max(outcome.batch_size, share.batch_size)
+
+
+def _results_of(share: Share, request: PredictionRequest) -> bytes:
+    """The JSON of the results where every input was fit to be run.
+
+    Raises:
+        PlatformError: `row_failed`, if that is how the caller wants it.
+    """
+    if not share.failed:
+        return b"[%b]" % b",".join(share.results)
+    indices = range(len(request.inputs))
+    if request.options.on_error == "fail":
+        raise _row_failed(share.failed, indices)
+    results: list[object] = [None] * len(indices)
+    _place(share, indices, results)
+    return orjson.dumps(results)
+
+
 def _place(share: Share, indices: Sequence[int], results: list[object]) -> None:
     """Writes what a call gave into the places of its inputs; a result is JSON already."""
     for row, result in zip(share.kept, share.results, strict=True):
@@ -255,30 +332,31 @@ def _item_error(code: str, message: str) -> dict[str, object]:
 
 
 def render_prediction(
-    route: Route,
-    results: Sequence[object] | orjson.Fragment,
-    outcome: Outcome,
-    metadata: Mapping[str, Any] | None,
+    route: Route, results: bytes, outcome: Outcome, metadata: Mapping[str, Any] | None
 ) -> bytes:
-    """The answer's JSON. Its usage is what the metrics count."""
-    answer: dict[str, object] = {
-        "id": new_id("pred"),
-        "object": "prediction",
-        "created": int(time.time()),
-        "model": route.model,
-        "results": results,
-        "usage": {
-            "latency_ms": round(outcome.total_ms, 3),
-            "queue_ms": round(outcome.queue_ms, 3),
-            "compute_ms": round(outcome.compute_ms, 3),
-            "batch_size": outcome.batch_size,
-            "deployment": route.application,
-            "region": route.region,
-        },
-    }
-    if metadata is not None:
-        answer["metadata"] = metadata
-    return orjson.dumps(answer)
+    """The answer's JSON around that of its results. Its usage is what the metrics count."""
+    return (
+        b'{"id":"%b","object":"prediction","created":%d,"model":%b,"results":%b,'
+        b'"usage":{"latency_ms":%.3f,"queue_ms":%.3f,"compute_ms":%.3f,"batch_size":%d,'
+        b'"deployment":%b,"region":%b}%b}'
+    ) % (
+        new_id("pred").encode(),
+        time.time(),
+        _json(route.model),
+        results,
+        outcome.total_ms,
+        outcome.queue_ms,
+        outcome.compute_ms,
+        outcome.batch_size,
+        _json(route.application),
+        _json(route.region),
+        b"" if metadata is None else b',"metadata":' + orjson.dumps(metadata),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _json(name: str) -> bytes:
+    return orjson.dumps(name)
 
 
 def _log_metadata(metadata: Mapping[str, Any] | None, request_id: str) -> None:

@@ -66,14 +66,18 @@ class Outcome:
         """It has its results: its latency ends here."""
         self.total_ms = (self.recorder.clock() - self.began) * 1000
 
+    def ended(self, error: BaseException | None) -> None:
+        """It was answered, with this error or with none: it counts, if it was routed."""
+        if self.route is not None:
+            self.recorder.record(self, self.route, error)
+
     def __enter__(self) -> Outcome:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.route is not None:
-            self.recorder.record(self, self.route, error)
+        self.ended(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,10 @@ class Budget:
     def __call__(self, _: object) -> bool:
         self.left -= 1
         return self.left >= 0
+
+
+class Item:
+    """Something that can be looked for."""
 
 
 def taken(queue: FairQueue[str], count: int) -> list[str]:
@@ -140,3 +145,17 @@ def test_every_item_leaves_once_and_tenants_keep_their_order(steps: list[tuple[s
     for tenant in "abcd":
         own = [item for item in served if tenants[item] == tenant]
         assert own == sorted(own)
+
+
+def test_what_left_unserved_is_not_kept() -> None:
+    """A queue that nobody serves and that everybody leaves again does not grow."""
+    queue: FairQueue[object] = FairQueue()
+    queue.put("one", object(), cost=1)
+    gone = []
+    for _ in range(1000):
+        item = Item()
+        gone.append(ref(item))
+        queue.remove(queue.put("one", item, cost=1))
+        del item
+    assert sum(each() is not None for each in gone) <= 2 * 64 + 2
+    assert len(queue) == 1

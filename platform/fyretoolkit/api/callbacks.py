@@ -1,0 +1,175 @@
+"""Predictions answered from the HTTP server's own callbacks, without a task and a dozen coroutines a request.
+
+uvicorn runs an ASGI app in a task for each request; for a small model that and what comes with it (decisions/0006) cost
+more than all the rest of a prediction. This is uvicorn's protocol with one short cut: a prediction that came whole in
+one read, from a key that is remembered, is begun when its last byte is parsed, and its answer is written in one piece
+when its call ends. Whatever is not so plain (a body that arrives in pieces, a pipelined request, an upgrade, a path
+with escapes, a key to look up) goes the usual way, into the same endpoint. Both ways share everything between the
+headers and the answer's body (`api/predict.py`), and the contract suite runs over both.
+
+Source: uvicorn 0.54, `protocols/http/httptools_impl.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from fyretoolkit.api.edge import CLIENT_GONE, Exchange, failure_of, log_request
+from fyretoolkit.api.predict import PATH, PredictEndpoint
+from fyretoolkit.api.requests import by_name, request_id
+from fyretoolkit.api.responses import RawHeaders, error_headers, json_headers
+from fyretoolkit.schemas.errors import render_error
+
+_URL = re.compile(re.escape(PATH.encode()) + rb"[A-Za-z0-9._~-]+")
+_MOST_BYTES = 1 << 16
+"""Of a body. As many are read of any request before it is known who sends it."""
+
+
+class _Answer:
+    """One answer under way. To uvicorn's protocol it is a cycle of request and response as any other."""
+
+    __slots__ = ("_path", "_protocol", "disconnected", "exchange", "keep_alive", "response_complete")
+
+    def __init__(self, protocol: PredictProtocol, path: str, exchange: Exchange, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self._path = path
+        self.exchange = exchange
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
+
+    @property
+    def message_event(self) -> _Answer:
+        """What uvicorn sets when there is something to receive: here nobody waits for that."""
+        return self
+
+    def set(self) -> None:
+        """As `asyncio.Event.set`."""
+
+    def is_abandoned(self) -> bool:
+        """Whether the client has gone."""
+        return self.disconnected
+
+    def send(self, outcome: bytes | BaseException) -> None:
+        """Write the answer, and let the connection go on to its next request."""
+        exchange = self.exchange
+        self.response_complete = True
+        if self.disconnected or isinstance(outcome, asyncio.CancelledError):
+            exchange.status = CLIENT_GONE
+            self._protocol.transport.close()
+        else:
+            head, body = self._rendered(outcome)
+            self._protocol.write_answer(self, head, body)
+        log_request("POST", self._path, exchange)
+
+    def _rendered(self, outcome: bytes | BaseException) -> tuple[bytes, bytes]:
+        exchange = self.exchange
+        headers: RawHeaders
+        if isinstance(outcome, bytes):
+            exchange.status, body, headers = 200, outcome, json_headers(outcome)
+        else:
+            failure = failure_of(outcome, exchange.request_id)
+            body = render_error(failure, exchange.request_id)
+            exchange.status, headers = failure.status, json_headers(body, error_headers(failure))
+        headers.append((b"x-request-id", exchange.request_id.encode()))
+        lines = [b"%b: %b\r\n" % pair for pair in (*headers, *exchange.headers)]
+        return STATUS_LINE[exchange.status] + b"".join(lines), body
+
+
+class PredictProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    endpoint: PredictEndpoint
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._pieces: list[bytes] | None = None
+        """Of the body of a request that may be answered here; None: it goes the usual way."""
+        self._answer: _Answer | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._pieces is not None:  # more of it is to come
+            self._pass_on(b"".join(self._pieces))
+
+    def on_headers_complete(self) -> None:
+        if self._is_plain_prediction():
+            self._pieces = []
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._pieces is not None:
+            self._pieces.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._pieces is None:
+            super().on_message_complete()
+            return
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(body) <= _MOST_BYTES and self._begin(body):
+            self._pieces = None
+        else:
+            self._pass_on(body)
+            super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None:
+            self._answer.disconnected = True
+        super().connection_lost(exc)
+
+    def write_answer(self, answer: _Answer, head: bytes, body: bytes) -> None:
+        """One whole answer, in one piece."""
+        if self.transport.is_closing():
+            return
+        close = b"" if answer.keep_alive else b"connection: close\r\n"
+        defaults = [b"%b: %b\r\n" % pair for pair in self.server_state.default_headers]
+        self.transport.write(b"".join((head, *defaults, close, b"\r\n", body)))
+        self._answer = None
+        if not answer.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _is_plain_prediction(self) -> bool:
+        parser = self.parser
+        return (
+            _URL.fullmatch(self.url) is not None
+            and (self.cycle is None or self.cycle.response_complete)
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and not (parser.should_upgrade() or self.expect_100_continue or self.flow.write_paused)
+        )
+
+    def _begin(self, body: bytes) -> bool:
+        path = self.url.decode("ascii")
+        headers = by_name(self.headers)
+        exchange = Exchange(request_id(headers), headers)
+        answer = _Answer(self, path, exchange, keep_alive=self.parser.should_keep_alive())
+        self._answer, self.cycle, before = answer, answer, self.cycle  # type: ignore[assignment]
+        is_begun = self.endpoint.begin(
+            exchange, path[len(PATH) :], body, is_abandoned=answer.is_abandoned, answered=answer.send
+        )
+        if not is_begun:
+            self._answer, self.cycle = None, before
+        return is_begun
+
+    def _pass_on(self, body: bytes) -> None:
+        """Go the usual way after all, with what has been read."""
+        self._pieces = None
+        if self.transport.is_closing():  # what came was no HTTP
+            return
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+
+def protocol_of(endpoint: PredictEndpoint) -> type[PredictProtocol]:
+    """uvicorn's protocol, with predictions answered by `endpoint`."""
+    return type("PredictProtocol", (PredictProtocol,), {"endpoint": endpoint})
