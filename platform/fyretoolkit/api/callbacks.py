@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -90,17 +91,24 @@ class PredictProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] | None = None
         """Of the body of a request that may be answered here; None: it goes the usual way."""
         self._answer: _Answer | None = None
+        self._idle_since = inf
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._pieces is not None:  # more of it is to come
             self._pass_on(b"".join(self._pieces))
 
+    def on_message_begin(self) -> None:
+        """What a scope is made of is read first: plain predictions have none."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         if self._is_plain_prediction():
             self._pieces = []
         else:
-            super().on_headers_complete()
+            self._complete_headers()
 
     def on_body(self, body: bytes) -> None:
         if self._pieces is not None:
@@ -124,6 +132,7 @@ class PredictProtocol(HttpToolsProtocol):
         if self._answer is not None:
             self._answer.disconnected = True
         super().connection_lost(exc)
+        super()._unset_keepalive_if_required()
 
     def write_answer(self, answer: _Answer, head: bytes, body: bytes) -> None:
         """One whole answer, in one piece."""
@@ -136,6 +145,35 @@ class PredictProtocol(HttpToolsProtocol):
         if not answer.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but a connection keeps one timer, and not one for each time that it is idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again_in(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for long enough; another is looked at later."""
+        self.timeout_keep_alive_task = None
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            super().timeout_keep_alive_handler()
+        else:
+            self._look_again_in(min(left_s, self.timeout_keep_alive))
+
+    def _look_again_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Data came, so it is not idle; where uvicorn ends its timer, this one goes on."""
+        self._idle_since = inf
 
     def _is_plain_prediction(self) -> bool:
         parser = self.parser
@@ -165,9 +203,16 @@ class PredictProtocol(HttpToolsProtocol):
         self._pieces = None
         if self.transport.is_closing():  # what came was no HTTP
             return
-        super().on_headers_complete()
+        self._complete_headers()
         if body:
             super().on_body(body)
+
+    def _complete_headers(self) -> None:
+        url, headers, is_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, is_continue
+        self.headers = self.scope["headers"] = headers
+        super().on_headers_complete()
 
 
 def protocol_of(endpoint: PredictEndpoint) -> type[PredictProtocol]:

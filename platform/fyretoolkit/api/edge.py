@@ -127,13 +127,13 @@ def check_host(headers: Headers) -> None:
     Raises:
         PlatformError: `host_not_allowed`.
     """
-    hosts = header_values(headers, b"host")
-    if not all(is_own_name(host.decode("latin-1")) for host in hosts if host):
-        raise PlatformError(
-            "host_not_allowed",
-            "The platform runs in development mode and answers at localhost alone. "
-            "Send the request to http://localhost, or run the platform with --mode production.",
-        )
+    for host in header_values(headers, b"host"):
+        if host and not is_own_name(host.decode("latin-1")):
+            raise PlatformError(
+                "host_not_allowed",
+                "The platform runs in development mode and answers at localhost alone. "
+                "Send the request to http://localhost, or run the platform with --mode production.",
+            )
 
 
 class _Answer:

@@ -56,6 +56,7 @@ class TensorReader:
         self._dtype = np.dtype(object) if spec.dtype == STRING else np.dtype(spec.dtype)
         self._shape: tuple[int | None, ...] = () if spec.is_scalar_row else spec.row_shape
         self._allowed = _allowed_types(spec.dtype)
+        self._plain_bound = float(np.finfo(self._dtype).max) / 2 if spec.dtype in FLOATS else 0.0
 
     def read_rows(self, values: Sequence[object], *, are_cells: bool = False) -> np.ndarray | None:
         """All rows as one array of the spec's dtype and rank, or None unless every one is plainly right.
@@ -104,9 +105,7 @@ class TensorReader:
             return None
         try:
             if self.spec.dtype in FLOATS:
-                with np.errstate(over="ignore"):
-                    floats: np.ndarray = np.array(flat, dtype=np.float64).astype(self._dtype)
-                return floats if np.count_nonzero(np.isfinite(floats)) == floats.size else None
+                return self._cast_floats(flat)
             if self.spec.dtype in INTEGERS:
                 bounds = np.iinfo(self.spec.dtype)
                 if min(flat) < bounds.min or max(flat) > bounds.max:
@@ -116,6 +115,14 @@ class TensorReader:
             return np.array(flat, dtype=self._dtype)
         except (OverflowError, UnicodeEncodeError):
             return None
+
+    def _cast_floats(self, flat: list[Any]) -> np.ndarray | None:
+        """As the dtype, if every value is finite in it."""
+        if math.hypot(*flat) < self._plain_bound:  # so is each of them, and none is NaN
+            return np.array(flat, dtype=self._dtype)
+        with np.errstate(over="ignore"):
+            cast: np.ndarray = np.array(flat, dtype=np.float64).astype(self._dtype)
+        return cast if np.isfinite(cast).all() else None
 
     def _scalar(self, value: object, *, is_cell: bool, prefix: str = "") -> np.ndarray:
         try:

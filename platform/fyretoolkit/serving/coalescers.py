@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
@@ -13,6 +15,8 @@ from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.settings import PlanSettings, ServingSettings
+
+_REFUSING_S = 1.0
 
 
 class Coalescers:
@@ -26,14 +30,32 @@ class Coalescers:
         self._plans = plans
         self._source = new_id("ing")
         self._by_application: dict[str, Coalescer] = {}
+        self._refusing_until = -inf
 
     async def run(self, route: Route, request: Request) -> Share:
         """As `Coalescer.run`, with the weight of the caller's plan."""
-        return await self._coalescer(route, request).run(route, request)
+        try:
+            return await self._coalescer(route, request).run(route, request)
+        except PlatformError as error:
+            self._note(error)
+            raise
 
     def submit(self, route: Route, request: Request) -> None:
         """As `Coalescer.submit`, with the weight of the caller's plan."""
-        self._coalescer(route, request).submit(route, request)
+        try:
+            self._coalescer(route, request).submit(route, request)
+        except PlatformError as error:
+            self._note(error)
+            raise
+
+    @property
+    def are_refusing(self) -> bool:
+        """Whether somebody was refused a place in a queue within the last second."""
+        return time.monotonic() < self._refusing_until
+
+    def _note(self, error: PlatformError) -> None:
+        if error.code == "overloaded":
+            self._refusing_until = time.monotonic() + _REFUSING_S
 
     def _coalescer(self, route: Route, request: Request) -> Coalescer:
         request.weight = self._weight_of(request.principal)
@@ -64,7 +86,9 @@ class Coalescers:
         if not refusals:
             return None
         route, coalescer, queued = refusals[0]
-        return route, coalescer.refuse(queued)
+        error = coalescer.refuse(queued)
+        self._note(error)
+        return route, error
 
     def _weight_of(self, principal: Principal) -> float:
         plan = self._plans.get(principal.plan)

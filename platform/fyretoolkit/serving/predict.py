@@ -29,6 +29,7 @@ from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
 
 SEND_FEWER = "Send the inputs in several requests, or as a batch with POST /batch."
+_SMALL_BYTES = 1 << 16
 _SHOWN_ERRORS = 100
 _LOGGED_METADATA = ("correlation_id", "user_id")
 _MAX_LOGGED_CHARS = 200
@@ -216,12 +217,13 @@ class Predictor:
     def check_room(self, principal: Principal, model_id: str, size: int) -> None:
         """Refuse a request of so many bytes before it is read, if its deployment has no room for more by now.
 
-        What a flood costs is what is done for those who are refused.
+        What a flood costs is what is done for those who are refused. A small request is looked at once some were: the
+        queue itself refuses the first.
 
         Raises:
             PlatformError: `overloaded`.
         """
-        if not self._coalescers.waiting:
+        if not self._coalescers.waiting or (size < _SMALL_BYTES and not self._coalescers.are_refusing):
             return
         routes = self._routes.candidates(principal.org, model_id)
         left_s = self._limits.max_timeout_ms / 1000  # which it asks for is not known yet

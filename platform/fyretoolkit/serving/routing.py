@@ -118,8 +118,8 @@ class RoutingTable:
         The organization's own, else, if none takes traffic, a public one.
         """
         draw = self._draw()
-        own = pick(self._routes.get((org, model_id), ()), region, draw)
-        return own or pick(self._public_routes(org, model_id), region, draw)
+        own = self._routes.get((org, model_id))
+        return (own and pick(own, region, draw)) or pick(self._public_routes(org, model_id), region, draw)
 
     def candidates(self, org: str, model_id: str) -> Sequence[Route]:
         """Every deployment that may take a prediction of this organization for this model, in whatever region."""
@@ -174,8 +174,9 @@ class RoutingTable:
 
         No other model gets the id of a public one, but one may have had it before the public one came.
         """
-        own = {each.artifact for each in self._live.get((org, model_id), ()) if each.artifact is not None}
         routes = self._routes.get((PUBLIC_ORG, model_id), ())
+        live = self._live.get((org, model_id))
+        own = {each.artifact for each in live if each.artifact is not None} if live else None
         return [route for route in routes if route.artifact in own] if own else routes
 
     async def _load(self, version: int) -> None:
