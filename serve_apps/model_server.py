@@ -24,10 +24,10 @@ from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.models.artifacts import ArtifactStore
-from fyretoolkit.models.runner import ModelRunner, Prediction
+from fyretoolkit.models.runner import ModelRunner, Prediction, Ran
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.serving.channel import ChannelServer
-from fyretoolkit.serving.inference import answer
+from fyretoolkit.serving.inference import encode, run
 from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.serving.replica_load import ReplicaLoad
 from fyretoolkit.settings import settings
@@ -36,7 +36,9 @@ from fyretoolkit.store.deployments import Assignment, DeploymentStore
 
 logger = logging.getLogger(__name__)
 
-_QUICK_MS = 5.0
+_QUICK_MS = 2.0
+_MOST_VALUES = 50_000
+"""Of outputs that are written as JSON on the loop: some ten milliseconds. More are on a thread."""
 _FAREWELL_S = 15.0
 """How long calls under way may take once the replica is to end; Serve ends the process at 20 s."""
 _STORE_PATIENCE_S = 15.0
@@ -105,29 +107,35 @@ class ModelServer:
             return ModelFailure(error.code, error.message)
 
     async def _run(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
-        """On this thread, if as much as this was over before anybody could notice: a hop to another costs more."""
+        """On this thread, if as much as this was over before anybody could notice: a hop to another costs more.
+
+        What ran on the other is written as JSON here meanwhile: the model goes on to the next call.
+        """
         size = _size(arrays)
         if self._queued or size > self._quick_size:
             self._queued += 1
-            run = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, arrays)
-            run.add_done_callback(self._note_end)  # when it ends, though nobody may wait for it any more
-            found = await asyncio.shield(run)
+            running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, arrays)
+            running.add_done_callback(self._note_end)  # when it ends, though nobody may wait for it any more
+            found = await asyncio.shield(running)
         else:
-            found = self._answer(arrays)
-        if found.compute_ms < _QUICK_MS:
+            found = self._compute(arrays)
+        ran, compute_ms = found
+        if compute_ms < _QUICK_MS:
             self._quick_size = max(self._quick_size, size)
         else:
             self._quick_size = 0
-        return found
+        if sum(array.size for outputs in ran.outputs for array in outputs.values()) > _MOST_VALUES:
+            return await asyncio.to_thread(encode, self._runner, ran, compute_ms)
+        return encode(self._runner, ran, compute_ms)
 
-    def _note_end(self, run: asyncio.Future[ReplicaAnswer]) -> None:
+    def _note_end(self, run: asyncio.Future[tuple[Ran, float]]) -> None:
         self._queued -= 1
         if not run.cancelled():
             run.exception()  # has been seen, though nobody may wait for it
 
-    def _answer(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
+    def _compute(self, arrays: Mapping[str, np.ndarray]) -> tuple[Ran, float]:
         with self._load.computing():
-            return answer(self._runner, arrays)
+            return run(self._runner, arrays)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What `serve_apps.autoscaling` decides by. Serve asks for it under this name."""
@@ -148,8 +156,8 @@ class ModelServer:
         return (self._batching or await self._measure()).to_json()
 
     async def _infer(self) -> None:
-        run = partial(self._runner.predict, self._runner.example_items())
-        for outcome in await asyncio.get_running_loop().run_in_executor(self._threads, run):
+        predict = partial(self._runner.predict, self._runner.example_items())
+        for outcome in await asyncio.get_running_loop().run_in_executor(self._threads, predict):
             if not isinstance(outcome, Prediction):
                 raise PlatformError("warmup_failed", f"The first inference failed: {outcome.message}")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -68,23 +68,31 @@ class _Answer:
         log_request("POST", self._path, exchange)
 
     def _rendered(self, outcome: bytes | BaseException) -> tuple[bytes, bytes]:
+        """What is this answer's own of the head, and the body."""
         exchange = self.exchange
+        request = exchange.request_id
         headers: RawHeaders
         if isinstance(outcome, bytes):
-            exchange.status, body, headers = 200, outcome, json_headers(outcome)
+            exchange.status, body, headers = 200, outcome, exchange.headers
         else:
-            failure = failure_of(outcome, exchange.request_id)
-            body = render_error(failure, exchange.request_id)
-            exchange.status, headers = failure.status, json_headers(body, error_headers(failure))
-        headers.append((b"x-request-id", exchange.request_id.encode()))
-        lines = [b"%b: %b\r\n" % pair for pair in (*headers, *exchange.headers)]
-        return STATUS_LINE[exchange.status] + b"".join(lines), body
+            failure = failure_of(outcome, request)
+            exchange.status, body = failure.status, render_error(failure, request)
+            headers = [*error_headers(failure), *exchange.headers]
+        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
+            STATUS_LINE[exchange.status],
+            len(body),
+            request.encode(),
+            b"".join([b"%b: %b\r\n" % pair for pair in headers]),
+        )
+        return head, body
 
 
 class PredictProtocol(HttpToolsProtocol):
     """One connection."""
 
-    endpoint: PredictEndpoint
+    endpoint: ClassVar[PredictEndpoint]
+    defaults: ClassVar[tuple[RawHeaders, bytes]] = [], b""
+    """uvicorn's newest list of default headers, and its lines."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -139,12 +147,18 @@ class PredictProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         close = b"" if answer.keep_alive else b"connection: close\r\n"
-        defaults = [b"%b: %b\r\n" % pair for pair in self.server_state.default_headers]
-        self.transport.write(b"".join((head, *defaults, close, b"\r\n", body)))
+        self.transport.write(b"%b%b%b\r\n%b" % (head, self._default_lines(), close, body))
         self._answer = None
         if not answer.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def _default_lines(self) -> bytes:
+        """The headers that every answer has. uvicorn makes a new list of them each second."""
+        headers = self.server_state.default_headers
+        if self.defaults[0] is not headers:
+            type(self).defaults = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return self.defaults[1]
 
     def on_response_complete(self) -> None:
         """As uvicorn's, but a connection keeps one timer, and not one for each time that it is idle."""

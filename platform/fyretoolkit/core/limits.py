@@ -38,7 +38,7 @@ class Category(StrEnum):
     """POST /predict/{model_id}."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """Where a key stands in one category after a request of it."""
 

@@ -36,7 +36,7 @@ class ItemError:
     """The item is right by itself, but of another shape than those before it: decode it in a call of its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decoded:
     """Input arrays over the good items.
 

@@ -37,7 +37,7 @@ _MAX_LOGGED_CHARS = 200
 logger = logging.getLogger("fyretoolkit.predictions")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Caller:
     """Whose request it is, and how long it is wanted."""
 
