@@ -19,7 +19,7 @@ from serve_apps.http_edge import answer_predictions
 from serve_apps.replica_call import ReplicaCalls
 
 _MAX_ONGOING_REQUESTS = 1000
-_COLLECT_AFTER = 50_000
+_COLLECT_AFTER = 10_000
 """Objects made and not freed since the last look for cycles."""
 
 
