@@ -86,8 +86,11 @@ class ModelServer:
         if (folder := settings().channels_dir) is None:
             return None
 
-        async def answer(call: tuple[Mapping[str, np.ndarray], Load]) -> ReplicaAnswer | ModelFailure:
-            return await self.predict(*call)
+        async def answer(call: tuple[Mapping[str, np.ndarray], Load]) -> ReplicaAnswer | PlatformError:
+            try:
+                return await self._predict(*call)
+            except PlatformError as error:
+                return error
 
         channel = ChannelServer(folder / self._application / str(os.getpid()), answer)
         await channel.start()
@@ -101,10 +104,13 @@ class ModelServer:
     async def predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer | ModelFailure:
         """Run the model over arrays that fit its signature; rows that fail are named, the others answered."""
         try:
-            with self._load.answering(load):
-                return await self._run(arrays)
+            return await self._predict(arrays, load)
         except PlatformError as error:
             return ModelFailure(error.code, error.message)
+
+    async def _predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer:
+        with self._load.answering(load):
+            return await self._run(arrays)
 
     async def _run(self, arrays: Mapping[str, np.ndarray]) -> ReplicaAnswer:
         """On this thread, if as much as this was over before anybody could notice: a hop to another costs more.

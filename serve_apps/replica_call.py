@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,13 +22,14 @@ from ray.serve.handle import DeploymentHandle
 
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.serving.channel import Channels
+from fyretoolkit.serving.channel import Channel, Channels
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
 from serve_apps.model_server import ModelFailure
 
 logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = 1
+_Call = tuple[Mapping[str, np.ndarray], Load]
 
 
 class ReplicaCalls:
@@ -40,26 +41,27 @@ class ReplicaCalls:
         self._calls_per_replica = calls_per_replica
         self._handles: dict[str, Any] = {}
 
-    async def __call__(
+    def __call__(
         self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
-    ) -> ReplicaAnswer:
+    ) -> Awaitable[ReplicaAnswer]:
         """Run arrays that fit the signature on the replica with the least to do.
 
         Raises:
             PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`, or the model's own.
             ReplicaLostError: the replica died.
         """
+        channel = self._channels.at_hand(application) if self._channels else None
+        if channel is not None and channel.busy < self._calls_per_replica:
+            return _by_channel(channel, (arrays, load), timeout_s)
+        return self._find_way(application, (arrays, load), timeout_s)
+
+    async def _find_way(self, application: str, call: _Call, timeout_s: float) -> ReplicaAnswer:
         channel = await self._channels.least_busy(application) if self._channels else None
         if channel is not None and channel.busy < self._calls_per_replica:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    answer = await channel.call((arrays, load))
-            except TimeoutError as error:
-                raise PlatformError("deadline_exceeded") from error
-        else:
-            async with _translated(application):
-                response = self._handle(application).predict.remote(arrays, load)
-                answer = await self._bounded(response, timeout_s)
+            return await _by_channel(channel, call, timeout_s)
+        async with _translated(application):
+            response = self._handle(application).predict.remote(*call)
+            answer = await self._bounded(response, timeout_s)
         if isinstance(answer, ModelFailure):
             raise PlatformError(answer.code, answer.message)
         found: ReplicaAnswer = answer
@@ -98,6 +100,18 @@ class ReplicaCalls:
         except asyncio.CancelledError:
             response.cancel()
             raise
+
+
+def _by_channel(channel: Channel, call: _Call, timeout_s: float) -> asyncio.Future[ReplicaAnswer]:
+    answer: asyncio.Future[ReplicaAnswer] = channel.begin(call)
+    timer = asyncio.get_running_loop().call_later(timeout_s, _expire, answer)
+    answer.add_done_callback(lambda _: timer.cancel())
+    return answer
+
+
+def _expire(answer: asyncio.Future[ReplicaAnswer]) -> None:
+    if not answer.done():
+        answer.set_exception(PlatformError("deadline_exceeded"))
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from fyretoolkit.api.edge import CLIENT_GONE, Exchange, failure_of, log_request
 from fyretoolkit.api.predict import PATH, PredictEndpoint
 from fyretoolkit.api.requests import by_name, request_id
-from fyretoolkit.api.responses import RawHeaders, error_headers, json_headers
+from fyretoolkit.api.responses import RawHeaders, error_headers
 from fyretoolkit.schemas.errors import render_error
 
 _URL = re.compile(re.escape(PATH.encode()) + rb"[A-Za-z0-9._~-]+")

@@ -163,7 +163,9 @@ class PredictEndpoint:
                 return False
         except BaseException as error:  # noqa: BLE001 - told to who waits for it
             begun.finish(error)
-            error.__traceback__ = None  # whose frames hold the error: a circle that only the collector would find
+            error.__traceback__ = (
+                None  # whose frames hold the error: a circle that only the collector would find
+            )
         return True
 
     def _begin(
@@ -191,9 +193,7 @@ class PredictEndpoint:
         if not predictor.begin(
             principal, model_id, body, request, is_abandoned=is_abandoned, answered=begun.finish
         ):
-            begun.wait_for(
-                predictor.predict(principal, model_id, body, request, is_abandoned=is_abandoned)
-            )
+            begun.wait_for(predictor.predict(principal, model_id, body, request, is_abandoned=is_abandoned))
         return True
 
     def note_end(self) -> None:

@@ -95,7 +95,11 @@ def check_json(headers: Headers) -> None:
     Raises:
         PlatformError: `unsupported_media_type`.
     """
-    if isinstance(headers, dict) and headers.get(b"content-type") == _JSON and b"content-encoding" not in headers:
+    if (
+        isinstance(headers, dict)
+        and headers.get(b"content-type") == _JSON
+        and b"content-encoding" not in headers
+    ):
         return
     distinct = dict.fromkeys(header_values(headers, b"content-type"))  # the same twice is no contradiction
     given = b", ".join(distinct).decode("latin-1")

@@ -56,7 +56,7 @@ class TensorReader:
         self._dtype = np.dtype(object) if spec.dtype == STRING else np.dtype(spec.dtype)
         self._shape: tuple[int | None, ...] = () if spec.is_scalar_row else spec.row_shape
         self._allowed = _allowed_types(spec.dtype)
-        self._plain_bound = float(np.finfo(self._dtype).max) / 2 if spec.dtype in FLOATS else 0.0
+        self._plain_bound = float(np.finfo(spec.dtype).max) / 2 if spec.dtype in FLOATS else 0.0
 
     def read_rows(self, values: Sequence[object], *, are_cells: bool = False) -> np.ndarray | None:
         """All rows as one array of the spec's dtype and rank, or None unless every one is plainly right.

@@ -86,7 +86,10 @@ class ChannelServer:
     """A replica's end: answers what comes, call by call."""
 
     def __init__(self, path: Path, answer: Answer) -> None:
-        """`answer` gets what a caller sent, and its result is sent back; it raises nothing that a caller should see."""
+        """`answer` gets what a caller sent, and its result is sent back; the caller raises one that is an exception.
+
+        What it raises itself is a defect.
+        """
         self._path = path
         self._answer = answer
         self._server: asyncio.AbstractServer | None = None
@@ -184,23 +187,31 @@ class Channel(_Frames):
             ReplicaLostError: it ended before it did, or is about to.
             Exception: the replica's own.
         """
+        return await self.begin(content)
+
+    def begin(self, content: object) -> asyncio.Future[Any]:
+        """Send a call; the same as a future."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self.is_open:
-            raise ReplicaLostError
+            answer.set_exception(ReplicaLostError())
+            return answer
         number = next(self._numbers) % _NUMBERS + 1
-        answer = self._pending[number] = asyncio.get_running_loop().create_future()
+        self._pending[number] = answer
         self.send(number, pickle.dumps(content, protocol=5))
-        found = await answer
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return answer
 
     def take(self, number: int, content: bytes) -> None:
         if number == _BYE:
             self.is_open = False
             return
         answer = self._pending.pop(number)
-        if not answer.done():
-            answer.set_result(pickle.loads(content))  # noqa: S301 - from a process of this user
+        if answer.done():
+            return
+        found = pickle.loads(content)  # noqa: S301 - from a process of this user
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - what asyncio gives
         self.is_open = False
@@ -223,14 +234,18 @@ class Channels:
 
     async def least_busy(self, application: str) -> Channel | None:
         """The channel to the replica with the fewest calls; None if no replica of the application is here."""
-        found = self._choose(application)
-        look = self._looks.get(application)
-        if look is None and self._clock() - self._looked_at.get(application, -_LOOK_S) >= _LOOK_S:
-            look = self._look(application)
-        if found is None and look is not None:
+        found = self.at_hand(application)
+        if found is None and (look := self._looks.get(application)) is not None:
             await asyncio.shield(look)
             found = self._choose(application)
         return found
+
+    def at_hand(self, application: str) -> Channel | None:
+        """The same among the replicas known by now. Others are looked for meanwhile, now and then."""
+        is_due = self._clock() - self._looked_at.get(application, -_LOOK_S) >= _LOOK_S
+        if is_due and application not in self._looks:
+            self._look(application)
+        return self._choose(application)
 
     async def forget(self, applications: frozenset[str]) -> None:
         """Close the channels of all applications but these."""
@@ -243,12 +258,11 @@ class Channels:
         channels = [channel for channel in self._open.get(application, {}).values() if channel.is_open]
         return min(channels, key=lambda channel: channel.busy, default=None)
 
-    def _look(self, application: str) -> asyncio.Task[None]:
+    def _look(self, application: str) -> None:
         self._looked_at[application] = self._clock()
         look = asyncio.get_running_loop().create_task(self._connect(application))
         self._looks[application] = look
         look.add_done_callback(lambda _: self._looks.pop(application, None))
-        return look
 
     async def _connect(self, application: str) -> None:
         """Open channels to the replicas that have none, forget those that are closed."""

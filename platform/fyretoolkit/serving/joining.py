@@ -139,17 +139,20 @@ class Call:
     """Requests that run together."""
 
     requests: Sequence[Request]
-    task: asyncio.Task[None] | None = None
+    began: float
+    """By the clock of its coalescer."""
+    answer: asyncio.Future[ReplicaAnswer] | None = None
+    """Until it is here."""
     rows: int = field(init=False)
     """Of all requests."""
 
     def __post_init__(self) -> None:
-        self.rows = sum(request.rows for request in self.requests)
+        self.rows = sum([request.rows for request in self.requests])
 
     def cancel_if_unwanted(self) -> None:
         """Nobody waits for it any more: its slot is for others."""
-        if self.task is not None and all(request.is_done for request in self.requests):
-            self.task.cancel()
+        if self.answer is not None and all(request.is_done for request in self.requests):
+            self.answer.cancel()
 
 
 def shares_of(

@@ -164,7 +164,7 @@ class Predictor:
     async def _run_inputs(
         self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome
     ) -> bytes:
-        """The results as JSON: one, or an error object, in the place of each input. What it took is added to `outcome`."""
+        """The results as JSON, an error object in place of each that there is none. What it took goes to `outcome`."""
         decoded = route.codec.decode(request.inputs)
         if decoded.errors:
             return orjson.dumps(await self._run_some(route, request, caller, outcome))

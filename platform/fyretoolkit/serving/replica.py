@@ -5,7 +5,7 @@ Ray enters in `serve_apps/`; a test runs the model in process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,10 +44,10 @@ class ReplicaLostError(Exception):
 class ReplicaCall(Protocol):
     """The way to the replicas of all applications."""
 
-    async def __call__(
+    def __call__(
         self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
-    ) -> ReplicaAnswer:
-        """Run arrays that fit the signature on the replica with the least to do, once.
+    ) -> Awaitable[ReplicaAnswer]:
+        """Run arrays that fit the signature on the replica with the least to do, once. A future has left already.
 
         Raises:
             PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`, or what the model's outputs are wrong in.

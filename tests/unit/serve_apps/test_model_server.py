@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.inspection import inspect
-from fyretoolkit.models.runner import ModelRunner
+from fyretoolkit.models.runner import ModelRunner, Ran
 from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
@@ -102,6 +103,7 @@ async def answers(replica: ModelServer) -> list[bytes]:
     return list(answer.results)
 
 
+NOTHING = Ran([], [], {})
 ALONE = [b'{"y":0.0}', b'{"y":0.0}']
 TOGETHER = [b'{"y":-1.0}', b'{"y":1.0}']
 
@@ -194,11 +196,11 @@ async def test_only_what_was_quick_runs_on_the_loop(scene: Scene, monkeypatch: p
     threads: list[str] = []
     compute_ms = [0.1, 0.1, 100.0, 100.0, 0.1, 0.1]
 
-    def answer(*_: object) -> ReplicaAnswer:
+    def run(*_: object) -> tuple[Ran, float]:
         threads.append(threading.current_thread().name)
-        return ReplicaAnswer([], [], {}, compute_ms[len(threads) - 1])
+        return NOTHING, compute_ms[len(threads) - 1]
 
-    monkeypatch.setattr(module, "answer", answer)
+    monkeypatch.setattr(module, "run", run)
     for _ in compute_ms:
         await replica.predict({"x": np.ones((1, 1), np.float32)}, Load("ing_a", 0.0, 0))
     on_loop = [name == threading.main_thread().name for name in threads]
@@ -212,16 +214,35 @@ async def test_more_than_was_quick_does_not_run_on_the_loop(
     replica = await scene.start()
     threads: list[str] = []
 
-    def answer(*_: object) -> ReplicaAnswer:
+    def run(*_: object) -> tuple[Ran, float]:
         threads.append(threading.current_thread().name)
-        return ReplicaAnswer([], [], {}, 0.1)
+        return NOTHING, 0.1
 
-    monkeypatch.setattr(module, "answer", answer)
+    monkeypatch.setattr(module, "run", run)
     for text in ("ab", "cd", "much longer than that", "ef"):
         rows = np.array([text], dtype=object)
         await replica.predict({"text": rows}, Load("ing_a", 0.0, 0))
     on_loop = [name == threading.main_thread().name for name in threads]
     assert on_loop == [False, True, False, True]
+
+
+@pytest.mark.parametrize("most", [0, 50_000])
+async def test_results_are_written_wherever_they_may(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Few values on the loop, many on a thread: the answer is the same."""
+    replica = await scene.start()
+    monkeypatch.setattr(module, "_MOST_VALUES", most)
+    threads: list[str] = []
+    encode = module.encode
+
+    def noting(*arguments: Any) -> ReplicaAnswer:
+        threads.append(threading.current_thread().name)
+        return encode(*arguments)
+
+    monkeypatch.setattr(module, "encode", noting)
+    assert await answers(replica) == ALONE
+    assert [name == threading.main_thread().name for name in threads] == [most > 0]
 
 
 class OneAtATime:
@@ -231,12 +252,12 @@ class OneAtATime:
         self.is_running = False
         self.may_end = threading.Event()
 
-    def __call__(self, *_: object) -> ReplicaAnswer:
+    def __call__(self, *_: object) -> tuple[Ran, float]:
         assert not self.is_running
         self.is_running = True
         assert self.may_end.wait(5)
         self.is_running = False
-        return ReplicaAnswer([], [], {}, 0.1)
+        return NOTHING, 0.1
 
 
 @pytest.mark.parametrize("is_first_wanted", [True, False])
@@ -246,7 +267,7 @@ async def test_runs_never_overlap(
     """Quick calls that come while a slow one runs wait behind it, also when nobody waits for that one any more."""
     replica = await scene.start()
     run = OneAtATime()
-    monkeypatch.setattr(module, "answer", run)
+    monkeypatch.setattr(module, "run", run)
     rows = {"x": np.ones((1, 1), np.float32)}
     first = asyncio.create_task(replica.predict(rows, Load("ing_a", 0.0, 0)))
     await until(lambda: run.is_running)

@@ -84,7 +84,7 @@ async def channels() -> AsyncIterator[Channels]:
         rows = len(call[0]["x"])
         if rows == 2:
             await asyncio.sleep(0.5)
-        return ModelFailure("signature_mismatch", "wrong") if rows == 3 else answer_of(b"short")
+        return PlatformError("signature_mismatch", "wrong") if rows == 3 else answer_of(b"short")
 
     with tempfile.TemporaryDirectory(prefix="fyre-ch-") as folder:
         server = ChannelServer(Path(folder) / "dep_a" / "1", answer)
@@ -103,7 +103,7 @@ async def test_the_short_way_is_taken_where_there_is_one(channels: Channels) -> 
 
 async def test_a_replica_that_is_busy_is_one_among_others_for_serve(channels: Channels) -> None:
     calls, _ = calls_with(answer_of(b"long"), channels)
-    held = asyncio.create_task(calls("dep_a", {"x": np.ones((2, 1))}, 5, LOAD))
+    held = asyncio.ensure_future(calls("dep_a", {"x": np.ones((2, 1))}, 5, LOAD))
     channel = await channels.least_busy("dep_a")
     assert channel is not None
     async with asyncio.timeout(5):
@@ -131,10 +131,12 @@ async def test_deadlines_hold_on_both_ways(channels: Channels) -> None:
 
 
 async def test_what_the_model_failed_with_is_said(channels: Channels) -> None:
-    calls, _ = calls_with(None, channels)
-    with pytest.raises(PlatformError, match="wrong") as caught:
-        await calls("dep_a", {"x": np.ones((3, 1))}, 5, LOAD)
-    assert caught.value.code == "signature_mismatch"
+    by_channel, _ = calls_with(None, channels)
+    by_handle, _ = calls_with(ModelFailure("signature_mismatch", "wrong"))
+    for calls in (by_channel, by_handle):
+        with pytest.raises(PlatformError, match="wrong") as caught:
+            await calls("dep_a", {"x": np.ones((3, 1))}, 5, LOAD)
+        assert caught.value.code == "signature_mismatch"
 
 
 class Unavailable(grpc.aio.AioRpcError):
@@ -167,7 +169,7 @@ async def test_what_serve_raises_is_translated(error: Exception, code: str) -> N
 
 async def test_a_caller_that_gives_up_takes_its_call_along() -> None:
     calls, handle = calls_with(None)
-    call = asyncio.create_task(calls("dep_a", ROWS, 5, LOAD))
+    call = asyncio.ensure_future(calls("dep_a", ROWS, 5, LOAD))
     await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -135,7 +135,7 @@ async def test_a_deadline_that_has_passed_already_leaves_nothing_behind(bench: B
     with pytest.raises(PlatformError) as caught:
         await bench.send(late)
     assert caught.value.code == "deadline_exceeded"
-    assert (bench.coalescer.waiting, bench.coalescer._bytes) == (0, {})
+    assert (bench.coalescer.waiting, bench.coalescer._room._bytes) == (0, {})
 
 
 async def test_answers_that_are_too_few_are_nobodys(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_the_replica_hears_how_long_the_queue_is(bench: Bench) -> None:
         await values(task)
     assert {load.source for load in bench.replicas.loads} == {"ing_a"}
     assert bench.replicas.loads[0].queued == 0
-    assert bench.replicas.loads[2].queued == 20 - 2 * BATCH
+    assert bench.replicas.loads[2].queued == 20 - BATCH
     assert bench.replicas.loads[-1].queued == 0
 
 
@@ -236,7 +236,7 @@ async def test_a_call_that_is_ended_before_it_began_leaves_its_slot() -> None:
     sent = bench.send(request(1.0))
     await asyncio.sleep(0)
     bench.coalescer._pump()
-    (call,) = bench.coalescer._tasks
+    (call,) = bench.coalescer._under_way
     call.cancel()
     with pytest.raises(PlatformError) as caught:
         await sent
