@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import httpx
 import numpy as np
@@ -17,6 +17,7 @@ from fyretoolkit.api.predict import PredictEndpoint
 from fyretoolkit.serving.replica import Load, ReplicaAnswer
 from fyretoolkit.settings import DEMO_KEY, ServingSettings, Settings
 from tests.support.api_bench import Bench, InProcessCall, open_bench
+from tests.support.predict_server import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -59,19 +60,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Held:
     return made
 
 
-@asynccontextmanager
-async def served(endpoint: PredictEndpoint) -> AsyncIterator[tuple[int, uvicorn.Server]]:
-    """A uvicorn that serves the endpoint alone, and its port."""
-    server = uvicorn.Server(uvicorn.Config(endpoint, lifespan="off", log_level="critical", access_log=False))
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    try:
-        yield int(listening.getsockname()[1]), server
-    finally:
-        server.should_exit = True
-        await serving
-        listening.close()
+Serve = Callable[[PredictEndpoint], AbstractAsyncContextManager[tuple[int, uvicorn.Server]]]
+
+
+@pytest.fixture(params=["in tasks", "in callbacks"])
+def served(request: pytest.FixtureRequest) -> Serve:
+    """A uvicorn that serves an endpoint alone, and its port: as any ASGI app, and by the short cut of its protocol."""
+    return partial(serving, has_short_cut=request.param == "in callbacks")
 
 
 def client(port: int) -> httpx.AsyncClient:
@@ -100,7 +95,7 @@ async def predict(http: httpx.AsyncClient, **fields: object) -> httpx.Response:
     return await http.post("/predict/sentiment-v1", json={"inputs": ["good"], **fields})
 
 
-async def test_requests_of_many_connections_travel_together(bench: Bench, held: Held) -> None:
+async def test_requests_of_many_connections_travel_together(bench: Bench, held: Held, served: Serve) -> None:
     await bench.deploy("sentiment-v1")
     async with served(PredictEndpoint(bench.services)) as (port, _), client(port) as http:
         first = await filled(http, held)
@@ -114,7 +109,9 @@ async def test_requests_of_many_connections_travel_together(bench: Bench, held: 
     assert {answer.json()["usage"]["batch_size"] for answer in answers[2:]} == {10}
 
 
-async def test_a_client_that_hangs_up_while_it_waits_is_not_run(bench: Bench, held: Held) -> None:
+async def test_a_client_that_hangs_up_while_it_waits_is_not_run(
+    bench: Bench, held: Held, served: Serve
+) -> None:
     """Its place goes to others. Nothing is answered, and nothing is counted as a failure."""
     deployment = await bench.deploy("sentiment-v1")
     async with served(PredictEndpoint(bench.services)) as (port, server), client(port) as http:
@@ -137,7 +134,7 @@ async def test_a_client_that_hangs_up_while_it_waits_is_not_run(bench: Bench, he
     assert metrics["errors"]["by_code"] == {}
 
 
-async def test_bodies_that_are_held_have_a_bound(settings: Settings, held: Held) -> None:
+async def test_bodies_that_are_held_have_a_bound(settings: Settings, held: Held, served: Serve) -> None:
     """The next one is refused, and welcome once there is room again."""
     small = settings.model_copy(update={"serving": ServingSettings(max_body_bytes_held=4 * len(BODY))})
     async with open_bench(small) as bench:
@@ -154,7 +151,7 @@ async def test_bodies_that_are_held_have_a_bound(settings: Settings, held: Held)
     assert int(refused.headers["retry-after"]) >= 1
 
 
-async def test_what_is_under_way_ends_before_the_app_does(bench: Bench, held: Held) -> None:
+async def test_what_is_under_way_ends_before_the_app_does(bench: Bench, held: Held, served: Serve) -> None:
     await bench.deploy("sentiment-v1")
     endpoint = PredictEndpoint(bench.services)
     async with served(endpoint) as (port, _), client(port) as http:

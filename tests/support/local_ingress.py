@@ -17,6 +17,7 @@ import uvicorn
 
 import fyretoolkit
 from fyretoolkit.api.app import create_app
+from fyretoolkit.api.callbacks import protocol_of
 from fyretoolkit.api.services import open_services
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models.artifacts import ArtifactStore
@@ -77,7 +78,8 @@ def main(port: int) -> None:
     assert Path(fyretoolkit.__file__).resolve().is_relative_to(copy), fyretoolkit.__file__
     settings = load_settings(os.environ)
     app = create_app(open_services(settings, AssignedCall(settings), _state))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    protocol = protocol_of(app.state.predict)
+    uvicorn.run(app, http=protocol, host="127.0.0.1", port=port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -109,9 +109,8 @@ class Edge:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets the envelope
             await answer.fail(error)
-            error.__traceback__ = (
-                None  # whose frames may hold the error: a circle that only the collector would find
-            )
+            # Its frames hold the error: a circle that only the collector would find.
+            error.__traceback__ = None
 
 
 def failure_of(error: BaseException, request: str) -> PlatformError:

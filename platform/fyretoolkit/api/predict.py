@@ -93,13 +93,10 @@ class _Held:
 class _Begun:
     """A prediction under way that was begun without a task."""
 
-    __slots__ = ("_answered", "_endpoint", "_request_id", "_task", "held")
+    __slots__ = ("_answered", "_endpoint", "_task", "held")
 
-    def __init__(
-        self, endpoint: PredictEndpoint, request_id: str, answered: Callable[[bytes | BaseException], None]
-    ) -> None:
+    def __init__(self, endpoint: PredictEndpoint, answered: Callable[[bytes | BaseException], None]) -> None:
         self._endpoint = endpoint
-        self._request_id = request_id
         self._answered = answered
         self._task: asyncio.Task[bytes] | None = None
         self.held: _Held | None = None
@@ -153,7 +150,7 @@ class PredictEndpoint:
 
         False, and nothing was done, if Redis has to be asked who is calling: then the app is to be called as usual.
         """
-        begun = _Begun(self, exchange.request_id, answered)
+        begun = _Begun(self, answered)
         self._under_way += 1
         try:
             if self._services.settings.is_development:
@@ -161,11 +158,10 @@ class PredictEndpoint:
             if not self._begin(begun, exchange, model_id, body, is_abandoned):
                 self.note_end()
                 return False
-        except BaseException as error:  # noqa: BLE001 - told to who waits for it
+        except Exception as error:  # noqa: BLE001 - told to who waits for it
             begun.finish(error)
-            error.__traceback__ = (
-                None  # whose frames hold the error: a circle that only the collector would find
-            )
+            # Its frames hold the error: a circle that only the collector would find.
+            error.__traceback__ = None
         return True
 
     def _begin(

@@ -156,7 +156,7 @@ class Predictor:
             rows = self._rows_of(route, decoded, _Caller(principal, deadline, is_abandoned, len(body)))
             rows.answered = _Begun(route, request, outcome, time.perf_counter(), answered).finish
             self._coalescers.submit(route, rows)
-        except BaseException as error:
+        except Exception as error:
             outcome.ended(error)
             raise
         return True

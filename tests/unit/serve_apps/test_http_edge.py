@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import uvicorn
 from ray.serve._private.http_util import _apply_middlewares, parse_disconnect_disabled_header
+from uvicorn.protocols.http import auto
 
+from fyretoolkit.api.callbacks import PredictProtocol
 from serve_apps import http_edge
 from serve_apps.http_edge import middlewares
 
@@ -79,6 +82,7 @@ async def _answered(method: str, path: str) -> tuple[str, int, bytes]:
 def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process of its own."""
     monkeypatch.setattr(http_edge, "_endpoint", None)
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,16 @@ def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_predictions_do_not_reach_serve(method: str, path: str, who: str) -> None:
     """Nothing else is taken from it."""
     assert (await _answered(method, path))[:2] == (who, 200)
+
+
+def test_the_server_that_starts_takes_the_short_cut() -> None:
+    """uvicorn, configured as Serve does it, has the protocol that begins predictions in its callbacks."""
+    endpoint: Any = object()
+    http_edge.answer_predictions(endpoint)
+    config = uvicorn.Config(lambda: None, factory=True, lifespan="off", log_config=None)
+    config.load()
+    assert issubclass(config.http_protocol_class, PredictProtocol)
+    assert config.http_protocol_class.endpoint is endpoint
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,37 @@ async def test_what_arrives_while_calls_are_in_flight_travels_together(bench: Be
     assert [await values(task) for task in held] == [[b"2000"], [b"2002"]]
 
 
+async def test_the_next_call_leaves_before_the_answers_of_the_last_are_given() -> None:
+    """A replica does not wait for the ingress to write: its time is what is short."""
+    bench = Bench(SETTINGS.model_copy(update={"calls_per_replica": 1}))
+    first, second = request(1.0), request(2.0)
+    calls_at_answer: list[int] = []
+    first.answered = lambda _: calls_at_answer.append(bench.coalescer._calls)
+    bench.coalescer.submit(ROUTE, first)
+    await bench.settle()
+    waiting = bench.send(second)
+    await bench.settle()
+    bench.replicas.is_open.set()
+    assert await values(waiting) == [b"4"]
+    assert calls_at_answer == [1]
+
+
+async def test_who_cannot_take_an_answer_harms_no_neighbour(bench: Bench) -> None:
+    def broken(_: object) -> None:
+        raise OSError("the connection is broken")
+
+    held = await bench.fill()
+    unlucky = request(1.0)
+    unlucky.answered = broken
+    bench.coalescer.submit(ROUTE, unlucky)
+    neighbour = bench.send(request(2.0))
+    bench.replicas.is_open.set()
+    assert await values(neighbour) == [b"4"]
+    for task in held:
+        await values(task)
+    assert bench.coalescer.is_idle
+
+
 async def test_what_arrives_in_one_turn_of_the_loop_travels_together(bench: Bench) -> None:
     bench.replicas.is_open.set()
     tasks = [bench.send(request(float(n))) for n in range(4)]
