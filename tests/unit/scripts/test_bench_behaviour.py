@@ -70,13 +70,14 @@ def test_flat_is_from_the_second_tenth_to_the_last() -> None:
 
 def test_the_process_that_grows_is_named() -> None:
     """Memory and files each; one that ended is a finding too."""
-    still = Series(1, "still", [100] * 20, [7] * 20)
-    grows = Series(2, "grows", [100] * 18 + [120] * 2, [7] * 20)
-    assert all(finding.is_met for finding in judge_flatness([still]))
+    still = Series(1, "still", [100] * 20, [50] * 20, [7] * 20)
+    grows = Series(2, "grows", [100] * 18 + [120] * 2, [50] * 18 + [70] * 2, [7] * 20)
+    reads_again = Series(4, "reads its program again", [100] * 18 + [120] * 2, [50] * 20, [7] * 20)
+    assert all(finding.is_met for finding in judge_flatness([still, reads_again]))
     found = judge_flatness([still, grows])
     assert [finding.is_met for finding in found] == [False, True, True]
     assert "(grows)" in found[0].what
-    ended = Series(3, "ended", [100] * 20, [7] * 20, has_ended=True)
+    ended = Series(3, "ended", [100] * 20, [50] * 20, [7] * 20, has_ended=True)
     assert missed(judge_flatness([still, ended])) == ["no"]
 
 
