@@ -132,7 +132,8 @@ class ModelServer:
             self._quick_size = 0
         if sum(array.size for outputs in ran.outputs for array in outputs.values()) > _MOST_VALUES:
             return await asyncio.to_thread(encode, self._runner, ran, compute_ms)
-        return encode(self._runner, ran, compute_ms)
+        with self._load.writing():
+            return encode(self._runner, ran, compute_ms)
 
     def _note_end(self, run: asyncio.Future[tuple[Ran, float]]) -> None:
         self._queued -= 1

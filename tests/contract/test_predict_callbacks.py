@@ -72,10 +72,10 @@ async def served(bench: Bench) -> AsyncIterator[Served]:
         yield made
 
 
-def _shown(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    """What must be equal of two answers to one request."""
+def _shown(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    """What must be equal of two answers to one request, the order of the headers too."""
     varying = {"date", "x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset", "content-length"}
-    headers = {name: "" if name in varying else value for name, value in answer.headers.items()}
+    headers = [(name, "" if name in varying else value) for name, value in answer.headers.items()]
     return answer.status, headers, _DIFFERS.sub(b"", answer.content)
 
 
@@ -122,7 +122,7 @@ async def test_the_answer_is_that_of_a_task(served: Served, name: str) -> None:
     for port in served.ports:
         async with Connection(port) as connection:
             shown.append(_shown(await connection.ask(REQUESTS[name])))
-            if shown[-1][1].get("connection") == "close":
+            if ("connection", "close") in shown[-1][1]:
                 assert await connection.is_closed()
             else:
                 assert (await connection.ask(request("sentiment-v1", GOOD))).status == 200
@@ -183,6 +183,51 @@ async def test_requests_sent_together_are_answered_in_order(served: Served) -> N
         assert (await connection.ask(request("sentiment-v1", GOOD))).status == 200
     assert [answer.headers["x-request-id"] for answer in answers] == ["r0", "r1", "r2", "r3"]
     assert [answer.status for answer in answers] == [200, 200, 405, 200]
+
+
+async def test_behind_the_last_request_of_a_connection_nothing_is_begun(served: Served) -> None:
+    """The first is refused at once and says that it is the last; what follows it in the same piece does not count."""
+    last, next_one = request("sentiment-v1", b"{", b"connection: close"), request("sentiment-v1", GOOD)
+    async with served.connect() as connection:
+        before = served.bench.call.calls
+        answer = await connection.ask(last + next_one)
+        assert (answer.status, await connection.is_closed()) == (400, True)
+    async with served.connect() as connection:
+        assert (await connection.ask(next_one)).status == 200
+    assert served.bench.call.calls == before + 1
+
+
+async def test_trailers_are_no_headers(served: Served) -> None:
+    """What comes behind a chunked body neither replaces a header nor adds one."""
+    content = REQUESTS["chunks"].removesuffix(b"\r\n") + b"content-type: text/plain\r\n\r\n"
+    async with served.connect() as connection:
+        assert (await connection.ask(content)).status == 200
+
+
+async def test_a_small_limit_of_bodies_holds(settings: Settings) -> None:
+    small = settings.model_copy(
+        update={"limits": settings.limits.model_copy(update={"max_body_bytes": 1000})}
+    )
+    async with open_bench(small) as bench:
+        await bench.deploy("sentiment-v1")
+        endpoint = PredictEndpoint(bench.services)
+        async with serving(endpoint, has_short_cut=True) as (port, _), Connection(port) as connection:
+            for body, status in ((GOOD, 200), (GOOD, 200), ({"inputs": ["x" * 2000]}, 413)):
+                assert (await connection.ask(request("sentiment-v1", body))).status == status
+
+
+async def test_an_answer_that_cannot_be_written_closes_the_connection(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours: its client learns at once that nothing will come."""
+
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("a defect")
+
+    async with served.connect() as connection:
+        monkeypatch.setattr("fyretoolkit.api.callbacks._lines", fail)
+        connection.writer.write(request("sentiment-v1", GOOD))
+        assert await connection.is_closed()
 
 
 async def test_what_is_no_http_ends_the_connection_alone(served: Served) -> None:

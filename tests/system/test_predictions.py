@@ -39,18 +39,6 @@ def test_the_call_of_the_readme(client: httpx.Client) -> None:
     assert len(answer.headers.get_list("x-request-id")) == 1
 
 
-def test_plain_predictions_take_the_short_cut(client: httpx.Client) -> None:
-    """They are answered in the callbacks of the ingress's HTTP server, which writes uvicorn's own headers last."""
-    body = {"inputs": ["an utterly compelling film"]}
-    for _ in range(2):  # the first may be the one that has the key looked up
-        short = client.post("/predict/sentiment-v1", json=body)
-    usual = client.post("/predict/sentiment-v1?usual=1", json=body)
-    assert (short.status_code, usual.status_code) == (200, 200)
-    names = [[name for name, _ in answer.headers.raw] for answer in (short, usual)]
-    assert [own.index(b"date") > own.index(b"content-type") for own in names] == [True, False]
-    assert set(names[0]) == set(names[1])
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_sentiment_golden(client: httpx.Client, version: str) -> None:
     """100 glosses: labels equal, probabilities within 1e-5 of ONNX Runtime run one row at a time."""

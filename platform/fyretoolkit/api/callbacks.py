@@ -13,6 +13,7 @@ Source: uvicorn 0.54, `protocols/http/httptools_impl.py`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from math import inf
 from typing import Any, ClassVar
@@ -25,12 +26,14 @@ from fyretoolkit.api.requests import by_name, request_id
 from fyretoolkit.api.responses import RawHeaders, error_headers
 from fyretoolkit.schemas.errors import render_error
 
+logger = logging.getLogger(__name__)
+
 _URL = re.compile(re.escape(PATH.encode()) + rb"[A-Za-z0-9._~-]+")
 _MOST_BYTES = 1 << 16
-"""Of a body. As many are read of any request before it is known who sends it."""
+"""Of a body. uvicorn reads as many before anybody looks at them; larger ones are held back until it is known whose."""
 
 
-class _Answer:
+class _Reply:
     """One answer under way. To uvicorn's protocol it is a cycle of request and response as any other."""
 
     __slots__ = ("_path", "_protocol", "disconnected", "exchange", "keep_alive", "response_complete")
@@ -44,7 +47,7 @@ class _Answer:
         self.disconnected = False
 
     @property
-    def message_event(self) -> _Answer:
+    def message_event(self) -> _Reply:
         """What uvicorn sets when there is something to receive: here nobody waits for that."""
         return self
 
@@ -57,34 +60,49 @@ class _Answer:
 
     def send(self, outcome: bytes | BaseException) -> None:
         """Write the answer, and let the connection go on to its next request."""
-        exchange = self.exchange
         self.response_complete = True
         if self.disconnected or isinstance(outcome, asyncio.CancelledError):
-            exchange.status = CLIENT_GONE
+            self.exchange.status = CLIENT_GONE
             self._protocol.transport.close()
         else:
-            head, body = self._rendered(outcome)
-            self._protocol.write_answer(self, head, body)
-        log_request("POST", self._path, exchange)
+            try:
+                self._protocol.write_answer(self, self._rendered(outcome))
+            except Exception:
+                logger.exception("Request %s could not be answered", self.exchange.request_id)
+                self._protocol.transport.close()  # rather than let its client wait
+        log_request("POST", self._path, self.exchange)
 
-    def _rendered(self, outcome: bytes | BaseException) -> tuple[bytes, bytes]:
-        """What is this answer's own of the head, and the body."""
+    def _rendered(self, outcome: bytes | BaseException) -> bytes:
+        """The whole answer, its headers in the order in which they are written in a task."""
         exchange = self.exchange
         request = exchange.request_id
-        headers: RawHeaders
+        more: RawHeaders = []
         if isinstance(outcome, bytes):
-            exchange.status, body, headers = 200, outcome, exchange.headers
+            exchange.status, body = 200, outcome
         else:
             failure = failure_of(outcome, request)
-            exchange.status, body = failure.status, render_error(failure, request)
-            headers = [*error_headers(failure), *exchange.headers]
-        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % (
-            STATUS_LINE[exchange.status],
-            len(body),
-            request.encode(),
-            b"".join([b"%b: %b\r\n" % pair for pair in headers]),
+            exchange.status, body, more = (
+                failure.status,
+                render_error(failure, request),
+                error_headers(failure),
+            )
+        return (
+            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n%b%b\r\n%b"
+            % (
+                STATUS_LINE[exchange.status],
+                self._protocol.default_lines(),
+                len(body),
+                _lines(more),
+                request.encode(),
+                _lines(exchange.headers),
+                b"" if self.keep_alive else b"connection: close\r\n",
+                body,
+            )
         )
-        return head, body
+
+
+def _lines(headers: RawHeaders) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
 
 
 class PredictProtocol(HttpToolsProtocol):
@@ -98,7 +116,8 @@ class PredictProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._pieces: list[bytes] | None = None
         """Of the body of a request that may be answered here; None: it goes the usual way."""
-        self._answer: _Answer | None = None
+        self._answer: _Reply | None = None
+        self._header_count = 0
         self._idle_since = inf
 
     def data_received(self, data: bytes) -> None:
@@ -107,13 +126,14 @@ class PredictProtocol(HttpToolsProtocol):
             self._pass_on(b"".join(self._pieces))
 
     def on_message_begin(self) -> None:
-        """What a scope is made of is read first: plain predictions have none."""
+        """Without uvicorn's scope, which `_complete_headers` makes for those that need one."""
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        if self._is_plain_prediction():
+        self._header_count = len(self.headers)
+        if self.transport.is_closing() or self._is_plain_prediction():
             self._pieces = []
         else:
             self._complete_headers()
@@ -142,22 +162,26 @@ class PredictProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         super()._unset_keepalive_if_required()
 
-    def write_answer(self, answer: _Answer, head: bytes, body: bytes) -> None:
+    def handle_websocket_upgrade(self) -> None:
+        """The connection is another protocol's from here on."""
+        super()._unset_keepalive_if_required()
+        super().handle_websocket_upgrade()
+
+    def write_answer(self, answer: _Reply, content: bytes) -> None:
         """One whole answer, in one piece."""
+        self._answer = None
         if self.transport.is_closing():
             return
-        close = b"" if answer.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"%b%b%b\r\n%b" % (head, self._default_lines(), close, body))
-        self._answer = None
+        self.transport.write(content)
         if not answer.keep_alive:
             self.transport.close()
         self.on_response_complete()
 
-    def _default_lines(self) -> bytes:
+    def default_lines(self) -> bytes:
         """The headers that every answer has. uvicorn makes a new list of them each second."""
         headers = self.server_state.default_headers
         if self.defaults[0] is not headers:
-            type(self).defaults = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
+            type(self).defaults = headers, _lines(headers)
         return self.defaults[1]
 
     def on_response_complete(self) -> None:
@@ -200,10 +224,12 @@ class PredictProtocol(HttpToolsProtocol):
         )
 
     def _begin(self, body: bytes) -> bool:
+        if self.transport.is_closing():  # nobody would hear of it
+            return True
         path = self.url.decode("ascii")
-        headers = by_name(self.headers)
+        headers = by_name(self.headers[: self._header_count])  # behind them are a chunked body's trailers
         exchange = Exchange(request_id(headers), headers)
-        answer = _Answer(self, path, exchange, keep_alive=self.parser.should_keep_alive())
+        answer = _Reply(self, path, exchange, keep_alive=self.parser.should_keep_alive())
         self._answer, self.cycle, before = answer, answer, self.cycle  # type: ignore[assignment]
         is_begun = self.endpoint.begin(
             exchange, path[len(PATH) :], body, is_abandoned=answer.is_abandoned, answered=answer.send

@@ -107,6 +107,9 @@ class _Begun:
             self.held.release()
         self._endpoint.note_end()
         self._answered(outcome)
+        if isinstance(outcome, BaseException):
+            # Its frames may hold the error: a circle that only the collector would find.
+            outcome.__traceback__ = None
 
     def wait_for(self, answer: Coroutine[None, None, bytes]) -> None:
         """It takes a task after all."""
@@ -148,8 +151,11 @@ class PredictEndpoint:
     ) -> bool:
         """The same for a request that is here whole, without a task: `answered` is told the answer, or what was raised.
 
-        False, and nothing was done, if Redis has to be asked who is calling: then the app is to be called as usual.
+        False, and nothing was done, if Redis has to be asked who is calling, or the body is too large to be taken: then
+        the app is to be called as usual.
         """
+        if len(body) > self._services.settings.limits.max_body_bytes:
+            return False
         begun = _Begun(self, answered)
         self._under_way += 1
         try:
@@ -160,8 +166,6 @@ class PredictEndpoint:
                 return False
         except Exception as error:  # noqa: BLE001 - told to who waits for it
             begun.finish(error)
-            # Its frames hold the error: a circle that only the collector would find.
-            error.__traceback__ = None
         return True
 
     def _begin(

@@ -26,10 +26,10 @@ _MOST_GONE = 64
 class Ticket(Generic[T]):
     """An item in the queue; `remove` takes it out before its turn."""
 
-    item: T
+    item: T | None
+    """None once it left: nothing of it is kept."""
     cost: float
     lane: _Lane[T]
-    is_waiting: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -49,14 +49,14 @@ class _Lane(Generic[T]):
         """The oldest ticket that waits."""
         tickets = self.tickets
         while tickets:
-            if tickets[0].is_waiting:
+            if tickets[0].item is not None:
                 return tickets[0]
             tickets.popleft()
         return None
 
     def forget_gone(self) -> None:
         """Drop the tickets that were removed, wherever they stand."""
-        self.tickets = deque(ticket for ticket in self.tickets if ticket.is_waiting)
+        self.tickets = deque(ticket for ticket in self.tickets if ticket.item is not None)
 
 
 class FairQueue(Generic[T]):
@@ -65,7 +65,7 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane[T]] = {}
         self._heads: list[tuple[float, int, _Lane[T]]] = []
-        """(start, number, lane) of every lane with tickets, those aside whose last one was removed."""
+        """(start, number, lane) of every lane with tickets, removed ones too: each stands here once."""
         self._now = 0.0
         self._weight = 0.0
         """Of all tenants with items."""
@@ -97,13 +97,14 @@ class FairQueue(Generic[T]):
 
     def remove(self, ticket: Ticket[T]) -> bool:
         """Take an item out before its turn; False if it has left already."""
-        if not ticket.is_waiting:
+        if ticket.item is None:
             return False
         self._leave(ticket)
+        lane = ticket.lane
         if not self._count:
             self._begin_anew()
-        elif len(ticket.lane.tickets) > _MOST_GONE + 2 * ticket.lane.count:
-            ticket.lane.forget_gone()
+        elif lane.count and len(lane.tickets) > _MOST_GONE + 2 * lane.count:
+            lane.forget_gone()
         return True
 
     def take(self, is_fitting: Callable[[T], bool]) -> Iterator[T]:
@@ -115,7 +116,8 @@ class FairQueue(Generic[T]):
             if head is None:
                 heappop(heads)
                 continue
-            if not is_fitting(head.item):
+            item = head.item
+            if item is None or not is_fitting(item):
                 return
             self._now = max(self._now, start)
             lane.served_until = start + head.cost / lane.weight
@@ -126,7 +128,7 @@ class FairQueue(Generic[T]):
                 heapreplace(heads, (next_start, next(self._numbers), lane))
             else:
                 heappop(heads)
-            yield head.item
+            yield item
         self._begin_anew()
 
     def ahead_of(self, tenant: str, weight: float = 1.0) -> float:
@@ -153,7 +155,7 @@ class FairQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """All items, tenant by tenant."""
         for lane in self._lanes.values():
-            yield from (ticket.item for ticket in lane.tickets if ticket.is_waiting)
+            yield from (ticket.item for ticket in lane.tickets if ticket.item is not None)
 
     def _begin_anew(self) -> None:
         self._lanes.clear()
@@ -161,7 +163,7 @@ class FairQueue(Generic[T]):
         self._now = self.cost = self._weight = 0.0
 
     def _leave(self, ticket: Ticket[T]) -> None:
-        ticket.is_waiting = False
+        ticket.item = None
         lane = ticket.lane
         lane.cost -= ticket.cost
         lane.count -= 1

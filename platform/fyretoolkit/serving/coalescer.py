@@ -98,7 +98,7 @@ class Coalescer:
     def submit(self, route: Route, request: Request) -> None:
         """Have a request answered: `request.answered` is told its share of the calls that it becomes part of.
 
-        Or, at its deadline at the latest, the error that it ends with. `route` is how the deployment looks by now. A
+        Or, about its deadline at the latest, the error that it ends with. `route` is how the deployment looks by now. A
         request of more rows than a call takes waits in parts, so that others' come in between.
 
         Raises:
@@ -230,24 +230,21 @@ class Coalescer:
         self._under_way.discard(answer)
         self._calls -= 1
         self._running_rows -= call.rows
-        requests, call.requests, call.answer = (
-            call.requests,
-            (),
-            None,
-        )  # who know their call: a circle otherwise
+        requests = call.requests
+        call.requests, call.answer = (), None  # who know their call: a circle otherwise
         if answer.cancelled():
             self._gate.rate.note(0, began=call.began, ended=self._clock())
-            outcome: ReplicaAnswer | BaseException = _lost()
+            for request in requests:
+                self._room.finish(request, _lost())
+            self._pump()
+        elif (error := answer.exception()) is not None:
+            self._take_failure(requests, error, call)
+            self._pump()
         else:
-            outcome = answer.exception() or answer.result()
-        if isinstance(outcome, ReplicaAnswer):
             is_full = bool(self._room.queue) or call.rows >= self._rows_per_call()
             self._gate.rate.note(call.rows, began=call.began, ended=self._clock(), is_full=is_full)
             self._pump()
-            self._share_out(requests, outcome, call.rows)
-        else:
-            self._take_failure(requests, outcome, call)
-            self._pump()
+            self._share_out(requests, answer.result(), call.rows)
 
     def _share_out(self, requests: Sequence[Request], answer: ReplicaAnswer, rows: int) -> None:
         if len(answer.results) != len(answer.kept) or len(answer.kept) + len(answer.failed) != rows:
@@ -277,6 +274,8 @@ class Coalescer:
         """The requests of the next call; nobody's who has gone. Empty if nothing waits."""
         while self._again:
             request = self._again.popleft()
+            if request.deadline.left_s() <= 0:
+                self._room.finish(request, request.deadline.exceeded())
             if not request.is_done:
                 return [request]
         while self._room.queue:
@@ -287,21 +286,26 @@ class Coalescer:
     def _try_again(self, batch: Sequence[Request]) -> None:
         """A replica died: what it held runs once more, each request by itself."""
         for request in batch:
-            request.tries += 1
-            if request.tries < _MAX_TRIES:
-                self._again.append(request)
-            else:
-                self._room.finish(request, _lost())
+            self._run_alone(request, _lost())
 
     def _fail(self, batch: Sequence[Request], error: PlatformError) -> None:
         """The call failed as a whole. Whose fault it was shows when each runs by itself."""
         is_shared = len(batch) > 1 and error.code not in ("deadline_exceeded", "overloaded")
         for request in batch:
-            request.tries += is_shared
-            if is_shared and request.tries < _MAX_TRIES:
-                self._again.append(request)
+            if is_shared:
+                self._run_alone(request, error)
+            elif error.code == "deadline_exceeded":
+                self._room.finish(request, request.deadline.exceeded())
             else:
                 self._room.finish(request, error)
+
+    def _run_alone(self, request: Request, error: PlatformError) -> None:
+        """In a call of its own, unless it had its tries, or none will be made: then it ends with the error."""
+        request.tries += 1
+        if request.tries < _MAX_TRIES and not self._is_closed:
+            self._again.append(request)
+        else:
+            self._room.finish(request, error)
 
     # --- from zero replicas
 

@@ -87,6 +87,7 @@ class Request:
         if self.is_done:
             return
         self.is_done = True
+        self.parts = ()  # which lead back to it: a circle otherwise
         try:
             self.answered(outcome)
         except Exception:
@@ -122,15 +123,15 @@ class _Gathering:
 
     def add(self, number: int, outcome: Share | BaseException) -> None:
         """The answer to one part."""
-        whole = self._whole
+        whole, parts = self._whole, self._whole.parts
         if isinstance(outcome, BaseException):
-            for part in whole.parts:
-                self._give_up(part)
             whole.finish(outcome)
+            for part in parts:
+                self._give_up(part)
             return
         self._shares[number] = outcome
-        if len(self._shares) == len(whole.parts):
-            shares = [self._shares[number] for number in range(len(whole.parts))]
+        if len(self._shares) == len(parts):
+            shares = [self._shares[number] for number in range(len(parts))]
             whole.finish(Share.joined(shares, self._rows))
 
 

@@ -49,12 +49,13 @@ class _Caller:
 
 
 @dataclass(slots=True)
-class _Begun:
+class _Waiting:
     """A prediction in the queue, of which nothing is left to do but to write its answer."""
 
     route: Route
     request: PredictionRequest
     outcome: Outcome
+    deadline: Deadline
     began: float
     answered: Callable[[bytes | BaseException], None]
 
@@ -67,12 +68,15 @@ class _Begun:
                 answer = self._answer(share)
             except Exception as found:  # noqa: BLE001 - told to who waits for it
                 error = found
-        self.outcome.ended(error)
-        self.answered(error or answer)
+        try:
+            self.outcome.ended(error)
+        finally:
+            self.answered(error or answer)
 
     def _answer(self, share: Share) -> bytes:
         _note_share(self.outcome, share, self.began)
         results = _results_of(share, self.request)
+        self.deadline.remaining_s()
         self.outcome.answered()
         return render_prediction(self.route, results, self.outcome, self.request.metadata)
 
@@ -154,7 +158,7 @@ class Predictor:
             _log_metadata(request.metadata, request_id)
             deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
             rows = self._rows_of(route, decoded, _Caller(principal, deadline, is_abandoned, len(body)))
-            rows.answered = _Begun(route, request, outcome, time.perf_counter(), answered).finish
+            rows.answered = _Waiting(route, request, outcome, deadline, time.perf_counter(), answered).finish
             self._coalescers.submit(route, rows)
         except Exception as error:
             outcome.ended(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from fyretoolkit.serving.replica import Load
@@ -26,19 +26,49 @@ class _Told:
     """Of this ingress, being answered. While there are any, what it said last counts: a slow model is told rarely."""
 
 
+class _Meter:
+    """How much of the last `window_s` one thing was done, by one thread at a time; any other may look."""
+
+    def __init__(self, window_s: float, clock: Callable[[], float]) -> None:
+        self._window_s = window_s
+        self._clock = clock
+        self._spent: tuple[float, float | None] = (0.0, None)
+        """Seconds so far, and since when it is being done once more: one value, so both change at once."""
+        self._marks = deque([(clock(), 0.0)])
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Around each time that it is done."""
+        before, started = self._spent[0], self._clock()
+        self._spent = before, started
+        try:
+            yield
+        finally:
+            self._spent = before + self._clock() - started, None
+
+    def share(self) -> float:
+        """From 0 to 1."""
+        now, (spent, since) = self._clock(), self._spent
+        total = spent + (max(now - since, 0.0) if since is not None else 0.0)
+        self._marks.append((now, total))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - self._window_s:
+            self._marks.popleft()
+        begun, before = self._marks[0]
+        return min((total - before) / (now - begun), 1.0) if now > begun else 0.0
+
+
 class ReplicaLoad:
     """The busy time and the queues of one replica.
 
-    `answering` and `stats` belong to the event loop, `computing` to the thread that runs the model, one at a time.
+    `answering`, `writing` and `stats` belong to the event loop, `computing` to the thread that runs the model, one at a
+    time.
     """
 
     def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`window_s`: the time that the busy share is measured over."""
-        self._window_s = window_s
         self._clock = clock
-        self._computed: tuple[float, float | None] = (0.0, None)
-        """Seconds computed so far, and since when one more run is going on: one value, so both change at once."""
-        self._marks = deque([(clock(), 0.0)])
+        self._computing = _Meter(window_s, clock)
+        self._writing = _Meter(window_s, clock)
         self._told: dict[str, _Told] = {}
 
     @contextmanager
@@ -56,34 +86,24 @@ class ReplicaLoad:
             told.calls -= 1
             told.at = self._clock()
 
-    @contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """Around each run of the model."""
-        before, started = self._computed[0], self._clock()
-        self._computed = before, started
-        try:
-            yield
-        finally:
-            self._computed = before + self._clock() - started, None
+        return self._computing.running()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Around each time that results are written as JSON, which happens beside the model's next run."""
+        return self._writing.running()
 
     def stats(self) -> dict[str, float]:
-        """`busy` (share of the window, 0 to 1), `waiting_s` (the longest) and `queued` (the sum) of the queues."""
+        """`busy` (share of the window, 0 to 1: of the model or of the writing, whichever is more), `waiting_s` (the
+        longest) and `queued` (the sum) of the queues."""
         self._forget_old()
         loads = [told.load for told in self._told.values()]
         return {
-            "busy": self._busy(),
+            "busy": max(self._computing.share(), self._writing.share()),
             "waiting_s": max((load.waiting_s for load in loads), default=0.0),
             "queued": float(sum(load.queued for load in loads)),
         }
-
-    def _busy(self) -> float:
-        now, (computed, since) = self._clock(), self._computed
-        total = computed + (max(now - since, 0.0) if since is not None else 0.0)
-        self._marks.append((now, total))
-        while len(self._marks) > 2 and self._marks[1][0] <= now - self._window_s:
-            self._marks.popleft()
-        begun, before = self._marks[0]
-        return min((total - before) / (now - begun), 1.0) if now > begun else 0.0
 
     def _forget_old(self) -> None:
         limit = self._clock() - _FRESH_S

@@ -51,7 +51,10 @@ class WaitingRoom:
         request.finish(outcome)
 
     def take(self, limit: int) -> list[Request]:
-        """The next requests, of at most so many rows together, that can be joined; some may be done by now."""
+        """The next requests, of at most so many rows together, that can be joined; some may be done by now.
+
+        Nobody's who has gone, and none whose deadline has passed.
+        """
         rows, size = 0, 0
         shape: object = None
         ends_at, now, rate = inf, time.monotonic(), self._gate.rate
@@ -76,6 +79,8 @@ class WaitingRoom:
             self._release(request)
             if request.is_abandoned():
                 self.finish(request, asyncio.CancelledError())
+            elif request.deadline.ends_at <= now:
+                self.finish(request, request.deadline.exceeded())
         return batch
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from weakref import ref
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,5 +158,20 @@ def test_what_left_unserved_is_not_kept() -> None:
         gone.append(ref(item))
         queue.remove(queue.put("one", item, cost=1))
         del item
-    assert sum(each() is not None for each in gone) <= 2 * 64 + 2
-    assert len(queue) == 1
+    assert sum(each() is not None for each in gone) == 0
+    assert len(queue.put("one", object(), cost=1).lane.tickets) <= 2 * 64 + 4
+    assert len(queue) == 2
+
+
+@pytest.mark.parametrize("count", range(60, 70))
+def test_a_tenant_whose_items_all_left_comes_back_as_one(count: int) -> None:
+    """However many left unserved, its turns are its own share, not more."""
+    queue: FairQueue[str] = FairQueue()
+    queue.put("b", "b", cost=1)
+    for ticket in [queue.put("a", "a", cost=1) for _ in range(count)]:
+        queue.remove(ticket)
+    for _ in range(60):
+        queue.put("a", "a", cost=1)
+        queue.put("b", "b", cost=1)
+    assert 9 <= Counter(taken(queue, 20))["a"] <= 11
+    assert len(queue._heads) == 2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
-from ray.serve._private.http_util import _apply_middlewares, parse_disconnect_disabled_header
+from ray.serve._private.http_util import (
+    _apply_middlewares,
+    parse_disconnect_disabled_header,
+    start_asgi_http_server,
+)
+from ray.serve.config import HTTPOptions
 from uvicorn.protocols.http import auto
 
 from fyretoolkit.api.callbacks import PredictProtocol
@@ -102,14 +107,21 @@ async def test_predictions_do_not_reach_serve(method: str, path: str, who: str) 
     assert (await _answered(method, path))[:2] == (who, 200)
 
 
-def test_the_server_that_starts_takes_the_short_cut() -> None:
-    """uvicorn, configured as Serve does it, has the protocol that begins predictions in its callbacks."""
+async def test_the_server_that_serve_starts_takes_the_short_cut() -> None:
+    """Its protocol is the one that begins predictions in its callbacks."""
     endpoint: Any = object()
     http_edge.answer_predictions(endpoint)
-    config = uvicorn.Config(lambda: None, factory=True, lifespan="off", log_config=None)
-    config.load()
-    assert issubclass(config.http_protocol_class, PredictProtocol)
-    assert config.http_protocol_class.endpoint is endpoint
+    serving, server = await start_asgi_http_server(
+        endpoint, HTTPOptions(host="127.0.0.1", port=0), event_loop=asyncio.get_running_loop()
+    )
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - it announces nothing
+            await asyncio.sleep(0.01)
+    server.should_exit = True
+    await serving
+    protocol = server.config.http_protocol_class
+    assert issubclass(protocol, PredictProtocol)
+    assert protocol.endpoint is endpoint
 
 
 @dataclass(frozen=True)

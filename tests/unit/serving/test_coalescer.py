@@ -74,6 +74,31 @@ async def test_who_cannot_take_an_answer_harms_no_neighbour(bench: Bench) -> Non
     assert bench.coalescer.is_idle
 
 
+@pytest.mark.parametrize("rows", [(1.0, 2.0), (KILLER, 2.0), (POISON, 2.0)])
+async def test_a_coalescer_that_closes_answers_everybody(rows: tuple[float, float]) -> None:
+    """Those whose call is ended, and those whose call ends badly in the same moment: none is left to wait for ever."""
+    bench = Bench(SETTINGS.model_copy(update={"calls_per_replica": 1}))
+    tasks = [bench.send(request(row)) for row in rows]
+    await bench.settle()
+    assert bench.replicas.calls == [list(rows)]
+    if rows[0] < 0:
+        bench.replicas.is_open.set()
+        await asyncio.sleep(0)
+    await bench.coalescer.close()
+    for task in tasks:
+        with pytest.raises(PlatformError) as caught:
+            await asyncio.wait_for(task, 1)
+        assert caught.value.code in ("unavailable", "internal_error")
+    assert bench.coalescer.is_idle
+
+
+async def test_a_request_in_parts_knows_them_no_longer_once_it_is_answered(bench: Bench) -> None:
+    bench.replicas.is_open.set()
+    large = request(*[float(n) for n in range(20)])
+    await bench.send(large)
+    assert large.parts == ()
+
+
 async def test_what_arrives_in_one_turn_of_the_loop_travels_together(bench: Bench) -> None:
     bench.replicas.is_open.set()
     tasks = [bench.send(request(float(n))) for n in range(4)]

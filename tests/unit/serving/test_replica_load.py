@@ -56,6 +56,13 @@ def test_the_busy_share_is_that_of_the_last_seconds(load: ReplicaLoad, clock: Cl
     assert shares == pytest.approx([1.0, 1.0, 2.5 / 3, 0.75, 0.5, 0.25, 0.125, 0.0, 0.0])
 
 
+def test_what_is_short_counts_the_model_or_the_writing_beside_it(load: ReplicaLoad, clock: Clock) -> None:
+    computed(load, clock, 1.0)
+    with load.writing():
+        clock.now += 3.0
+    assert load.stats()["busy"] == pytest.approx(0.75)
+
+
 def test_a_run_that_goes_on_counts(load: ReplicaLoad, clock: Clock) -> None:
     """A model that takes a minute is busy while it does, not only after; and it counts once."""
     clock.move(4)
@@ -120,4 +127,4 @@ def test_a_replica_that_is_asked_all_the_time_keeps_no_history(load: ReplicaLoad
     for _ in range(1000):
         clock.move(0.5)
         load.stats()
-    assert len(load._marks) <= 10
+    assert len(load._computing._marks) <= 10
