@@ -152,9 +152,14 @@ class Predictor:
         try:
             request = parse_prediction(body, self._limits, self._regions)
             route = self._routes.known(principal.org, model_id, request.options.region)
-            if route is None or (decoded := route.codec.decode(request.inputs)).errors:
+            if route is None:
+                return False
+            decoded = route.codec.decode(request.inputs)
+            if decoded.errors and not _is_refused(decoded.errors, request):
                 return False
             outcome.routed(route, len(request.inputs))
+            if decoded.errors:
+                raise invalid_inputs(_misfits(decoded.errors), range(len(request.inputs)))
             _log_metadata(request.metadata, request_id)
             deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
             rows = self._rows_of(route, decoded, _Caller(principal, deadline, is_abandoned, len(body)))
@@ -186,10 +191,9 @@ class Predictor:
         pending = list(range(len(request.inputs)))
         while pending:
             decoded = route.codec.decode([request.inputs[index] for index in pending])
-            misfits = [error for error in decoded.errors if not error.is_shape_conflict]
-            if misfits and is_strict:
-                raise invalid_inputs(misfits, pending)
-            for error in misfits:
+            if _is_refused(decoded.errors, request):
+                raise invalid_inputs(_misfits(decoded.errors), pending)
+            for error in _misfits(decoded.errors):
                 index = pending[error.index]
                 results[index] = _item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
             if decoded.kept:
@@ -303,6 +307,16 @@ def _place(share: Share, indices: Sequence[int], results: list[object]) -> None:
         results[indices[row]] = orjson.Fragment(result)
     for row, message in share.failed.items():
         results[indices[row]] = _item_error("row_failed", message)
+
+
+def _misfits(errors: Sequence[ItemError]) -> list[ItemError]:
+    """Those of items that are wrong by themselves."""
+    return [error for error in errors if not error.is_shape_conflict]
+
+
+def _is_refused(errors: Sequence[ItemError], request: PredictionRequest) -> bool:
+    """Whether the whole request fails with these."""
+    return request.options.on_error == "fail" and bool(_misfits(errors))
 
 
 def invalid_inputs(errors: Sequence[ItemError], indices: Sequence[int]) -> PlatformError:
