@@ -248,10 +248,8 @@ class Coalescer:
 
     def _share_out(self, requests: Sequence[Request], answer: ReplicaAnswer, rows: int) -> None:
         if len(answer.results) != len(answer.kept) or len(answer.kept) + len(answer.failed) != rows:
-            logger.error(
-                "%s was sent %d rows, %d and %d came back",
-                *(self._application, rows, len(answer.kept), len(answer.failed)),
-            )
+            came = f"{len(answer.kept)} and {len(answer.failed)} came back"
+            logger.error("%s was sent %d rows, %s", self._application, rows, came)
             self._fail(requests, PlatformError("internal_error"))
             self._pump()
             return
