@@ -90,10 +90,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^(\s*bind )(?:\*)?:(\d+)", re.MULTILINE), r"\g<1>127.0.0.1:\g<2>"),
     (re.compile(r"^global\n", re.MULTILINE), rf"\g<0>    tune.http.maxhdr {_MAX_HEADERS}\n"),
     (re.compile(r"^(\s*stats socket \S+ )mode 666\b", re.MULTILINE), r"\g<1>mode 600"),
-    # Requests are logged at level info: one system call each. Only what happens to servers is kept, and no line, with
-    # an identifier of its own, is made of a request to be dropped then.
+    # Requests are logged at level info: one system call each. Only what happens to servers is kept. (That no line is
+    # made at all, `option dontlog-normal`, saves little: with it HAProxy 2.8.25 broke connections as an ingress died.)
     (re.compile(r"^(\s*log stderr format raw local0 )info$", re.MULTILINE), r"\g<1>notice"),
-    (re.compile(r"^([ \t]*)option httplog$", re.MULTILINE), r"\g<0>\n\g<1>option dontlog-normal"),
     (re.compile(r"^(\s*)timeout connect (.*)$", re.MULTILINE), r"\g<0>\n\g<1>timeout http-request 15s"),
     (re.compile(r"^[ \t]*errorfile 50[234] .*\n", re.MULTILINE), ""),
     (

@@ -25,8 +25,8 @@ VIOLATIONS = (
     Violation(
         "another message for an unknown key",
         f"{API}/auth.py",
-        'or not _is_active(found):\n        raise PlatformError("invalid_api_key")',
-        'or not _is_active(found):\n        raise PlatformError("invalid_api_key", "Unknown." if text else "")',
+        'is not KeyStatus.ACTIVE:\n        raise PlatformError("invalid_api_key")',
+        'is not KeyStatus.ACTIVE:\n        raise PlatformError("invalid_api_key", "" if found else "Unknown.")',
         ("auth",),
     ),
     Violation(
@@ -183,8 +183,8 @@ VIOLATIONS = (
     Violation(
         "a traceback in the 500",
         f"{API}/edge.py",
-        '            error = PlatformError("internal_error")\n',
-        '            error = PlatformError("internal_error", f"Traceback: {error!r}")\n',
+        '        return PlatformError("internal_error")\n',
+        '        return PlatformError("internal_error", f"Traceback: {error!r}")\n',
         ("errors",),
     ),
     Violation(
@@ -197,8 +197,8 @@ VIOLATIONS = (
     Violation(
         "an answer that is not the described one",
         f"{SERVING}/predict.py",
-        '"object": "prediction",',
-        '"object": "predictions",',
+        '"object":"prediction",',
+        '"object":"predictions",',
         ("schemathesis",),
     ),
     Violation(
@@ -232,8 +232,8 @@ VIOLATIONS = (
     Violation(
         "metadata is dropped",
         f"{SERVING}/predict.py",
-        "    if metadata is not None:\n        answer",
-        "    if metadata is not None and not metadata:\n        answer",
+        'b"" if metadata is None else',
+        'b"" if metadata is None or metadata else',
         ("predict",),
     ),
     Violation(

@@ -100,12 +100,6 @@ def test_the_api_alone_listens_where_the_operator_says(host: str, binds: list[st
     assert "bind 127.0.0.1:9101" in frontends[0]
 
 
-def test_no_line_is_made_of_a_request_that_went_well() -> None:
-    """It would be dropped; making it costs an identifier and a text a request."""
-    confined = confine("defaults\n    mode http\n    option httplog\n    option redispatch 1\n")
-    assert "    option httplog\n    option dontlog-normal\n    option redispatch 1\n" in confined
-
-
 def test_serve_still_renders_what_is_rewritten_here() -> None:
     """A new Ray whose template reads otherwise must not pass unnoticed."""
     template = _serve_template()
@@ -113,7 +107,6 @@ def test_serve_still_renders_what_is_rewritten_here() -> None:
     assert "bind *:{{ config.stats_port }}" in template
     assert "mode 666 level admin" in template
     assert "log {{ config.log_target }} local0 info" in template
-    assert "\n    option httplog\n" in template
     assert "    errorfile 502 {{ config.error_file_path }}\n" in template
     assert "\ndefaults\n" in template
     assert "\nfrontend http_frontend\n    bind {{" in template
