@@ -1,10 +1,11 @@
 """Predictions a second beside other servers of the same model, in one run on one machine.
 
-Each round measures ONNX Runtime alone, then each system in turn, and the rounds follow each other (A B C, A B C), so
-that a slow minute of the machine falls on all. Only the system that is measured runs: it is started for its turn and
-ended after it, because an idle Ray cluster takes a noticeable share of a small machine. Every figure is the median of
-the rounds. FyreToolkit runs as `scripts/up` starts it: authentication, limits, validation and metrics on, the model
-deployed with one replica; every peer gives the model one thread as well. The load generator shares the machine.
+Each round measures ONNX Runtime alone, then each system in turn, ONNX Runtime alone again after ours, and the rounds
+follow each other (A B C A, A B C A), so that a slow minute of the machine falls on all. Only the system that is
+measured runs: it is started for its turn and ended after it, because an idle Ray cluster takes a noticeable share of a
+small machine. Every figure is the median of the rounds. FyreToolkit runs as `scripts/up` starts it: authentication,
+limits, validation and metrics on, the model deployed with one replica; every peer gives the model one thread as well.
+The load generator shares the machine.
 
 Every answer that is looked at (the first twenty and a sample of the rest) must equal what ONNX Runtime says to that row
 alone; a system that answers wrongly is not reported.
@@ -107,10 +108,7 @@ def measure_round(
     number: int, systems: Sequence[System], workloads: Sequence[Workload], options: argparse.Namespace
 ) -> list[Figures]:
     """Every system once; one that cannot be measured is left out with a line that says why."""
-    found = []
-    for workload in workloads:
-        found.append(measure_alone(workload, options.seconds))
-        _say(number, found[-1])
+    found = _measure_alone(number, workloads, options)
     for system in systems:
         try:
             system.open()
@@ -120,6 +118,16 @@ def measure_round(
             print(f"{system.name} is left out: {error}", flush=True)
         finally:
             system.close()
+        if system.name == OURS:
+            found += _measure_alone(number, workloads, options)
+    return found
+
+
+def _measure_alone(number: int, workloads: Sequence[Workload], options: argparse.Namespace) -> list[Figures]:
+    found = []
+    for workload in workloads:
+        found.append(measure_alone(workload, options.seconds))
+        _say(number, found[-1])
     return found
 
 
