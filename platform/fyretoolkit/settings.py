@@ -16,7 +16,6 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from fyretoolkit.core.batching import CALL_S
 from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +71,7 @@ class ServingSettings(_Section):
 
     calls_per_replica: Positive = 2
     """Calls in flight: one runs while the next is on its way."""
-    call_s: Seconds = CALL_S
+    call_s: Seconds = 0.005
     """What a model runs within this time may travel in one call, though it runs row by row."""
     max_wait_s: Seconds = 1.0
     """A request that would wait longer is refused at once, unless it fits the next calls."""

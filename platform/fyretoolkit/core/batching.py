@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-CALL_S = 0.005
-"""Rows that run within this time may share a call of a replica, in as many inferences as that takes. What
-`serving.call_s` is unless it is set, and what sizes are chosen by."""
-_CALL_OVERHEAD_S = 0.001
-"""What a call of a replica costs beside its inferences, about. Rows that share a call share it."""
-_INFERENCE_OVERHEAD_S = 0.000_02
-"""The same of one inference of several in a call."""
+CALL_OVERHEAD_S = 0.001
+"""What a call of a replica costs beside its inference, about. Rows that share a call share it."""
 _NEARLY = 0.95
 _FIGURES = 4
 
@@ -77,13 +72,8 @@ def sizes_up_to(most: int) -> list[int]:
 
 
 def useful_rows_per_s(size: int, seconds: float) -> float:
-    """Rows a second at inferences of `size` rows that take `seconds` each, what is around them counted.
-
-    A call holds one of them, or as many as run within `CALL_S`.
-    """
-    took_s = seconds + _INFERENCE_OVERHEAD_S
-    calls_s = max(took_s, CALL_S)
-    return size / took_s * calls_s / (calls_s + _CALL_OVERHEAD_S)
+    """Rows a second at calls of `size` rows of which each inference takes `seconds`, the call's overhead counted."""
+    return size / (seconds + CALL_OVERHEAD_S)
 
 
 def choose_size(seconds: Mapping[int, float]) -> int:
