@@ -20,6 +20,7 @@ from fyretoolkit.core.deployments import PREFIX
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import UPLOAD_PATH
 from fyretoolkit.core.ids import is_id
+from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
 
 _DISCONNECT_DISABLED = (b"x-request-disconnect-disabled", b"?1")
 
@@ -90,4 +91,6 @@ def middlewares() -> list[Middleware]:
 
 def _is_model_replica() -> bool:
     context = _get_internal_replica_context()
-    return context is not None and is_id(context.app_name, PREFIX)
+    return context is not None and (
+        is_id(context.app_name, PREFIX) or is_id(context.app_name, STANDBY_PREFIX)
+    )

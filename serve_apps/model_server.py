@@ -1,7 +1,8 @@
 """The replica of one deployment: a model and the one method that runs it.
 
 A replica starts with nothing but its application's name and looks up in Redis what it has to serve, so that Ray's
-checkpoint stays small, a restarted or added replica finds the same model, and an idle replica can later be given one.
+checkpoint stays small and a restarted or added replica finds the same model. One of an application that stands by
+(`core.standby`) finds nothing yet, and looks again at its first call: it is called once it was given a model.
 It has no `__call__`: nobody reaches a model around the ingress.
 """
 
@@ -22,7 +23,9 @@ from ray import serve
 
 from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.runner import ModelRunner, Prediction, Ran
 from fyretoolkit.models.spec import ModelSpec
@@ -44,6 +47,7 @@ _FAREWELL_S = 15.0
 _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
 _RECORD_LOOK_S = 1.0
+_RETRY_AFTER_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +70,47 @@ class ModelServer:
         """Runs that the thread has before it or at hand."""
         self._quick_size = 0
         """The largest input of a run that was quick, since the last one that was not."""
-        store = Store(settings().redis_url.get_secret_value())
-        deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
-        try:
-            assignment = await _assignment(deployments, self._application)
-            self._runner = await asyncio.to_thread(_load, assignment)
-            await self._infer()
-            await self._find_batching(deployments, assignment)
-            self._channel = await self._listen()
-        except Exception as error:
-            code, message = _failure(error)
-            await deployments.report_load_failure(self._application, code, message)
-            raise
-        finally:
-            await store.close()
+        self._loaded: ModelRunner | None = None
+        self._loading = asyncio.Lock()
+        await self._become_ready(is_called=False)
+        self._channel = await self._listen()
+
+    async def _become_ready(self, *, is_called: bool = True) -> None:
+        """Load the model that this application was given, unless it is loaded.
+
+        Raises:
+            PlatformError: `replica_failed`, it was given none, though it stands by for none or was called; what
+                `ModelRunner.load` raises; `warmup_failed`.
+        """
+        async with self._loading:
+            if self._loaded is not None:
+                return
+            store = Store(settings().redis_url.get_secret_value())
+            deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
+            try:
+                assignment = await _assignment(deployments, self._application)
+                if assignment is not None:
+                    await self._load_model(deployments, assignment)
+                elif is_called or not is_id(self._application, STANDBY_PREFIX):
+                    raise PlatformError("replica_failed", "Nothing is assigned to this application.")
+            except Exception as error:
+                code, message = _failure(error)
+                await deployments.report_load_failure(self._application, code, message)
+                raise
+            finally:
+                await store.close()
+
+    async def _load_model(self, deployments: DeploymentStore, assignment: Assignment) -> None:
+        runner = await asyncio.to_thread(_load, assignment)
+        await self._infer(runner)
+        await self._find_batching(deployments, assignment, runner)
+        self._loaded = runner
+
+    @property
+    def _runner(self) -> ModelRunner:
+        """The model. Only after `_become_ready`."""
+        assert self._loaded is not None  # noqa: S101 - whoever runs it has waited for it
+        return self._loaded
 
     async def _listen(self) -> ChannelServer | None:
         """The short way for the ingresses of this machine, if there is a place for it."""
@@ -109,6 +140,8 @@ class ModelServer:
             return ModelFailure(error.code, error.message)
 
     async def _predict(self, arrays: Mapping[str, np.ndarray], load: Load) -> ReplicaAnswer:
+        if self._loaded is None:
+            await self._become_ready_for_caller()
         with self._load.answering(load):
             return await self._run(arrays)
 
@@ -148,6 +181,14 @@ class ModelServer:
         """What `serve_apps.autoscaling` decides by. Serve asks for it under this name."""
         return self._load.stats()
 
+    async def _become_ready_for_caller(self) -> None:
+        """What a caller is told of a model that does not load is no more than that."""
+        try:
+            await self._become_ready()
+        except Exception as error:
+            logger.exception("%s cannot serve its model", self._application)
+            raise PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S) from error
+
     async def ping(self) -> None:
         """Answers: the replica is there."""
 
@@ -159,50 +200,58 @@ class ModelServer:
         Raises:
             PlatformError: `warmup_failed`, or what `ModelRunner.measure` raises.
         """
-        await self._infer()
-        return (self._batching or await self._measure()).to_json()
+        if self._loaded is None:
+            await self._become_ready()  # with a first inference
+        else:
+            await self._infer(self._runner)
+        return (self._batching or await self._measure(self._runner)).to_json()
 
-    async def _infer(self) -> None:
-        predict = partial(self._runner.predict, self._runner.example_items())
+    async def _infer(self, runner: ModelRunner) -> None:
+        predict = partial(runner.predict, runner.example_items())
         for outcome in await asyncio.get_running_loop().run_in_executor(self._threads, predict):
             if not isinstance(outcome, Prediction):
                 raise PlatformError("warmup_failed", f"The first inference failed: {outcome.message}")
 
-    async def _measure(self) -> Batching:
-        return self._adopt(
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._runner.measure)
-        )
+    async def _measure(self, runner: ModelRunner) -> Batching:
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, runner.measure)
+        return self._adopt(found, runner)
 
-    def _adopt(self, batching: Batching) -> Batching:
+    def _adopt(self, batching: Batching, runner: ModelRunner) -> Batching:
         self._batching = batching
-        self._runner.max_batch_size = batching.max_batch_size
+        runner.max_batch_size = batching.max_batch_size
         return batching
 
-    async def _find_batching(self, deployments: DeploymentStore, assignment: Assignment) -> None:
+    async def _find_batching(
+        self, deployments: DeploymentStore, assignment: Assignment, runner: ModelRunner
+    ) -> None:
         """Adopt what is on record; until something is, run every row alone, which is right for any model."""
-        if not await self._is_batching_found(deployments, assignment):
-            self._runner.max_batch_size = 1
-            self._watch = asyncio.get_running_loop().create_task(self._watch_record(assignment))
+        if not await self._is_batching_found(deployments, assignment, runner):
+            runner.max_batch_size = 1
+            self._watch = asyncio.get_running_loop().create_task(self._watch_record(assignment, runner))
 
-    async def _watch_record(self, assignment: Assignment) -> None:
+    async def _watch_record(self, assignment: Assignment, runner: ModelRunner) -> None:
         """Look at the record until it says what the replica that was warmed up measured, or this one is that one."""
         store = Store(settings().redis_url.get_secret_value())
         deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
         try:
-            while not await self._is_batching_noted(deployments, assignment):  # noqa: ASYNC110 - it is in Redis
+            while not await self._is_batching_noted(deployments, assignment, runner):  # noqa: ASYNC110 - it is in Redis
                 await asyncio.sleep(_RECORD_LOOK_S)
         finally:
             await store.close()
 
-    async def _is_batching_noted(self, deployments: DeploymentStore, assignment: Assignment) -> bool:
+    async def _is_batching_noted(
+        self, deployments: DeploymentStore, assignment: Assignment, runner: ModelRunner
+    ) -> bool:
         """The same, where a failure is one more reason to look again: until then every row runs alone."""
         try:
-            return await self._is_batching_found(deployments, assignment)
+            return await self._is_batching_found(deployments, assignment, runner)
         except Exception:
             logger.exception("%s could not find its batching", self._application)
             return False
 
-    async def _is_batching_found(self, deployments: DeploymentStore, assignment: Assignment) -> bool:
+    async def _is_batching_found(
+        self, deployments: DeploymentStore, assignment: Assignment, runner: ModelRunner
+    ) -> bool:
         if self._batching is not None:
             return True
         try:
@@ -212,26 +261,25 @@ class ModelServer:
         if deployment is None:
             return False
         if deployment.batching is not None:
-            self._adopt(Batching.from_json(deployment.batching))
+            self._adopt(Batching.from_json(deployment.batching), runner)
         elif deployment.status is not DeploymentStatus.PROVISIONING:
-            await self._measure()  # an older version made it ready
+            await self._measure(runner)  # an older version made it ready
         return self._batching is not None
 
 
-async def _assignment(deployments: DeploymentStore, application: str) -> Assignment:
-    """What to serve. A store that is away is asked again for a while: its restart must not fail a deployment."""
+async def _assignment(deployments: DeploymentStore, application: str) -> Assignment | None:
+    """What to serve, if anything.
+
+    A store that is away is asked again for a while: its restart must not fail a deployment.
+    """
     deadline = time.monotonic() + _STORE_PATIENCE_S
     while True:
         try:
-            assignment = await deployments.assignment(application)
+            return await deployments.assignment(application)
         except PlatformError:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_STORE_RETRY_S)
-            continue
-        if assignment is None:
-            raise PlatformError("replica_failed", "Nothing is assigned to this application.")
-        return assignment
 
 
 def _load(assignment: Assignment) -> ModelRunner:

@@ -108,8 +108,29 @@ class DeploymentSettings(_Section):
     num_cpus: float = 0.1
     fetch_timeout_s: Seconds = 120
     inspect_timeout_s: Seconds = 30
+    place_timeout_s: Seconds = 15
+    """How long a first replica may lack room, where the caller named no `max_wait_s`."""
     load_timeout_s: Seconds = 90
     deleted_ttl_s: Positive = 86_400
+
+
+class StandbyShape(_Section):
+    """What a replica that stands by reserves."""
+
+    num_cpus: Annotated[float, Field(gt=0)] | None = None
+    """None: as a deployment whose manifest does not say."""
+    num_gpus: float = Field(default=0.0, ge=0)
+    accelerator_type: str | None = None
+
+
+class StandbySettings(_Section):
+    """Replicas without a model, for deployments that come and for those that wake (`core.standby`)."""
+
+    size: int = Field(default=1, ge=0, le=100)
+    """Of each shape in each group of regions that share their nodes; 0: none. Each takes about 255 MB."""
+    shapes: tuple[StandbyShape, ...] = (StandbyShape(),)
+    wake_grace_s: Seconds = 0.5
+    """How long a deployment without replicas waits to be given one of these before it starts one of its own."""
 
 
 class BatchSettings(_Section):
@@ -185,6 +206,7 @@ class PlatformConfig(_Section):
     serving: ServingSettings = ServingSettings()
     autoscaling: AutoscalingSettings = AutoscalingSettings()
     deployments: DeploymentSettings = DeploymentSettings()
+    standby: StandbySettings = StandbySettings()
     batch: BatchSettings = BatchSettings()
     egress: EgressSettings = EgressSettings()
     files: FileSettings = FileSettings()

@@ -17,6 +17,7 @@ from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
 from fyretoolkit.serving.routing import Route
+from fyretoolkit.serving.waking import Alarm
 from fyretoolkit.settings import ServingSettings
 
 BATCH = 8
@@ -29,6 +30,7 @@ BAD_ROW = -3.0
 class Replicas:
     """Doubles every row. A call waits until it is let go, and fails as a poisonous row in it says."""
 
+    application: str = "dep_a"
     calls: list[list[float]] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
     running: int = 0
@@ -40,7 +42,7 @@ class Replicas:
     async def __call__(
         self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> ReplicaAnswer:
-        assert application == "dep_a"
+        assert application == self.application
         rows = arrays["x"].reshape(len(arrays["x"]), -1)[:, 0].tolist()
         self.calls.append(rows)
         self.loads.append(load)
@@ -62,7 +64,7 @@ class Replicas:
         return ReplicaAnswer([b"%g" % (2 * rows[index]) for index in kept], kept, failed, 1.0)
 
     async def wake(self, application: str, timeout_s: float) -> None:
-        assert (application, timeout_s) == ("dep_a", SETTINGS.wake_timeout_s)
+        assert (application, timeout_s) == (self.application, SETTINGS.wake_timeout_s)
         self.wakes += 1
         await self.is_awake.wait()
 
@@ -97,9 +99,11 @@ def request(*rows: float, org: str = "org_a", timeout_ms: int = 60_000, **fields
 class Bench:
     """A coalescer over replicas that wait."""
 
-    def __init__(self, settings: ServingSettings = SETTINGS, route: Route = ROUTE) -> None:
+    def __init__(
+        self, settings: ServingSettings = SETTINGS, route: Route = ROUTE, alarm: Alarm | None = None
+    ) -> None:
         self.replicas = Replicas()
-        self.coalescer = Coalescer("dep_a", self.replicas, settings, source="ing_a", draw=lambda: 0.0)
+        self.coalescer = Coalescer(self.replicas, settings, source="ing_a", alarm=alarm, draw=lambda: 0.0)
         self.route = route
 
     def send(self, wanted: Request) -> asyncio.Task[Share]:

@@ -16,6 +16,7 @@ from fyretoolkit.serving.predict import Predictor
 from fyretoolkit.serving.recording import Recorder
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import RoutingTable
+from fyretoolkit.serving.waking import Alarm
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
 from fyretoolkit.store.connection import Store
@@ -71,8 +72,10 @@ def open_services(
     codecs = CodecCache(ArtifactStore(settings.artifacts_dir))
     metrics = MetricsStore(store)
     recorder = Recorder(metrics)
-    coalescers = Coalescers(call, settings.serving, settings.plans)
-    routes = RoutingTable(store, deployments, models, codecs, on_renewed=coalescers.keep_only)
+    has_standby = settings.standby.size > 0
+    alarm = Alarm(deployments.ask_to_wake, settings.standby.wake_grace_s) if has_standby else None
+    coalescers = Coalescers(call, settings.serving, settings.plans, alarm)
+    routes = RoutingTable(store, deployments, models, codecs, on_renewed=coalescers.renewed)
     api_keys = ApiKeyStore(store)
     jobs = JobStore(store, settings.batch.job_ttl_s)
     window_s = settings.limits.rate_window_s

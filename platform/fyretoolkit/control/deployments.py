@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.attempts import Attempts
 from fyretoolkit.control.errands import Errands
-from fyretoolkit.control.preparation import Preparer, bound_s
+from fyretoolkit.control.preparation import Prepared, Preparer, bound_s
+from fyretoolkit.control.standby import Standby
 from fyretoolkit.control.threads import SERVE, WARM_UPS, run_in
 from fyretoolkit.core.deployments import (
     Application,
@@ -32,8 +35,11 @@ from fyretoolkit.core.deployments import (
     observed_counts,
     plan,
 )
-from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.errors import OF_REQUESTS, PlatformError
+from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
+from fyretoolkit.core.standby import Claims, StartStandby
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
@@ -41,8 +47,7 @@ from fyretoolkit.store.deployments import Assignment, DeploymentStore
 _DRAIN_S = 2.5
 """How long a deployment stays up after it left the routing table: an ingress that heard nothing looks each second."""
 _WARM_UP_TIMEOUT_S = 30.0
-_PLACE_S = 15.0
-"""How long a replica's process may take to start on a busy machine that has room for it."""
+_TAKEN = "The artifact is valid; a replica that stood by takes it."
 
 
 class DeploymentReconciler:
@@ -61,12 +66,13 @@ class DeploymentReconciler:
         """Apart: they end when nobody waits for them any more, and do not keep their deployment from failing."""
         self._attempts = Attempts()
         self._serve = asyncio.Lock()
+        self._standby = Standby(settings)
         bounds = settings.deployments
         self._bounds = Bounds(
             fetch_s=bound_s(bounds),
             load_s=bounds.load_timeout_s,
             drain_s=_DRAIN_S,
-            place_s=_PLACE_S,
+            place_s=bounds.place_timeout_s,
         )
 
     async def tick(self) -> bool:
@@ -79,19 +85,53 @@ class DeploymentReconciler:
         self._preparations.check_fence()
         if not await run_in(SERVE, serve_driver.is_running):
             return True
+        async with self._serve:
+            observed = await run_in(SERVE, serve_driver.observe)
+        stood_by = self._standby.applications(observed)
+        # First who was given a model, then who owns what: the other way one that is being taken would look spent.
+        assigned = await self._deployments.assigned([each.name for each in stood_by])
         # While no controller was there nothing could happen: what it finds has its whole time again.
         desired = [replace(each, stage_at=self._stage_at(each)) for each in await self._deployments.live()]
         preparing = {each.id for each in desired if _is_preparing(each)}
         self._preparations.cancel_others(preparing)
         self._attempts.keep(preparing)
-        async with self._serve:
-            observed = await run_in(SERVE, serve_driver.observe)
         await self._record_replicas(desired, observed)
-        for command in plan(desired, observed, time.time(), bounds=self._bounds):
+        claims = Claims({each.application for each in desired}, assigned)
+        theirs = [each for each in observed if each not in stood_by or each.name in claims.owned]
+        for command in plan(desired, theirs, time.time(), bounds=self._bounds):
             self._begin(command)
+        self._keep_standby(stood_by, claims, theirs)
+        await self._wake(desired, observed)
         unsettled = (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED, DeploymentStatus.DRAINING)
         is_busy = bool(self._errands) or bool(self._preparations)
         return is_busy or any(each.status in unsettled for each in desired)
+
+    def _keep_standby(self, stood_by: list[Application], claims: Claims, theirs: list[Application]) -> None:
+        commands = self._standby.look(
+            stood_by,
+            claims,
+            is_busy=bool(self._errands) or bool(self._preparations),
+            lacking={name for each in theirs if each.shortage for name in each.shortage.lacking},
+        )
+        for command in commands:
+            self._begin(command)
+
+    async def _wake(self, desired: list[Deployment], observed: list[Application]) -> None:
+        """Give those that are called in their sleep a replica that stands by. Without one they start their own."""
+        wanted = await self._deployments.waking()
+        by_name = {application.name: application for application in observed}
+        for deployment in desired:
+            application = by_name.get(deployment.application)
+            if deployment.id not in wanted or application is None or not application.is_asleep:
+                continue
+            if deployment.status is DeploymentStatus.READY and (name := self._take_standby(deployment)):
+                await self._deployments.move(deployment, name, epoch=self._epoch)
+
+    def _take_standby(self, deployment: Deployment) -> str | None:
+        if deployment.spec is None:
+            return None
+        spec = ModelSpec.from_json(deployment.spec)
+        return self._standby.take(serve_driver.ask_of(deployment, spec, self._settings))
 
     def _stage_at(self, deployment: Deployment) -> float:
         """Since when its stage is measured: a preparation from its turn on, however long it waited."""
@@ -102,19 +142,21 @@ class DeploymentReconciler:
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
         by_name = {application.name: application for application in observed}
         for deployment in desired:
-            ready, target = observed_counts(deployment, by_name.get(deployment.id))
+            ready, target = observed_counts(deployment, by_name.get(deployment.application))
             if (ready, target) != (deployment.ready_replicas, deployment.target_replicas):
                 await self._deployments.observe(
                     deployment, epoch=self._epoch, ready_replicas=ready, target_replicas=target
                 )
 
-    def _begin(self, command: Command) -> None:
-        name = command.name if isinstance(command, RemoveApplication) else command.deployment.id
+    def _begin(self, command: Command | StartStandby) -> None:
         errands = self._preparations if isinstance(command, Prepare) else self._errands
-        errands.begin(name, self._handle(command))
+        errands.begin(_name_of(command), self._handle(command))
 
-    async def _handle(self, command: Command) -> None:
+    async def _handle(self, command: Command | StartStandby) -> None:
         match command:
+            case StartStandby(ask):
+                async with self._serve:
+                    await run_in(SERVE, serve_driver.start_standby, new_id(STANDBY_PREFIX), ask)
             case Prepare(deployment):
                 await self._prepare(deployment)
             case Start(deployment) | Scale(deployment):
@@ -125,8 +167,8 @@ class DeploymentReconciler:
                 await self._change(
                     deployment, DeploymentStatus.DEGRADED, "No replica is running.", ready_replicas=0
                 )
-            case Fail(deployment, code, message):
-                await self._fail(deployment, code, message)
+            case Fail(deployment, code, message, details):
+                await self._fail(deployment, code, message, details)
             case RemoveApplication(name):
                 async with self._serve:
                     await run_in(SERVE, serve_driver.remove, name)
@@ -148,33 +190,42 @@ class DeploymentReconciler:
                 raise
             await self._fail(deployment, error.code, error.message)
             return
+        await self._start(deployment, prepared)
+
+    async def _start(self, deployment: Deployment, prepared: Prepared) -> None:
+        """Assign the model to a replica that stands by, or else to an application that the next tick starts."""
         spec = prepared.spec
         num_gpus = deployment.num_gpus or spec.resources.num_gpus
-        assignment = Assignment(
-            deployment=deployment.id,
-            org=deployment.org,
-            model=prepared.model,
-            artifact=prepared.artifact,
-            spec=spec.to_json(),
-            region=deployment.region,
-            epoch=self._epoch,
-            num_gpus=num_gpus,
-            threads=spec.resources.threads or max(1, int(serve_driver.cpus_of(spec, self._settings))),
-        )
         # Fetching took a while: the caller may have changed the scale since this deployment was read.
         current = await self._deployments.get(deployment.org, deployment.id) or deployment
-        await self._deployments.advance(
+        values: dict[str, Any] = {
+            "model": prepared.model,
+            "artifact": prepared.artifact,
+            "spec": spec.to_json(),
+            "num_gpus": num_gpus,
+            **_scale_of(current, spec),
+        }
+        advance = partial(
+            self._deployments.advance,
             current,
             Stage.STARTING,
             epoch=self._epoch,
-            message="The artifact is valid; a replica is being started.",
-            assignment=assignment,
-            model=prepared.model,
-            artifact=prepared.artifact,
-            spec=spec.to_json(),
-            num_gpus=num_gpus,
-            **_scale_of(current, spec),
+            assignment=Assignment(
+                deployment=deployment.id,
+                org=deployment.org,
+                model=prepared.model,
+                artifact=prepared.artifact,
+                spec=spec.to_json(),
+                region=deployment.region,
+                epoch=self._epoch,
+                num_gpus=num_gpus,
+                threads=spec.resources.threads or max(1, int(serve_driver.cpus_of(spec, self._settings))),
+            ),
+            **values,
         )
+        standby = self._take_standby(replace(current, spec=spec.to_json(), num_gpus=num_gpus))
+        if standby is None or not await advance(message=_TAKEN, standby=standby):
+            await advance(message="The artifact is valid; a replica is being started.")
 
     async def _apply(self, deployment: Deployment) -> None:
         if deployment.spec is None:
@@ -187,13 +238,16 @@ class DeploymentReconciler:
         if deployment.stage is not Stage.WARMING:
             await self._advance(deployment, Stage.WARMING, "The model is loaded; a first inference runs.")
         try:
-            batching = await run_in(WARM_UPS, serve_driver.warm_up, deployment.id, _WARM_UP_TIMEOUT_S)
+            batching = await run_in(
+                WARM_UPS, serve_driver.warm_up, deployment.application, _WARM_UP_TIMEOUT_S
+            )
         except (PlatformError, TimeoutError) as error:
             message = (
                 error.message if isinstance(error, PlatformError) else "The first inference did not end."
             )
             if deployment.status is DeploymentStatus.PROVISIONING:
-                await self._fail(deployment, "warmup_failed", message)
+                code = error.code if isinstance(error, PlatformError) else "warmup_failed"
+                await self._fail(deployment, "warmup_failed" if code in OF_REQUESTS else code, message)
             return
         await self._change(
             deployment,
@@ -204,10 +258,14 @@ class DeploymentReconciler:
             batching=batching,
         )
 
-    async def _fail(self, deployment: Deployment, code: str, message: str) -> None:
+    async def _fail(
+        self, deployment: Deployment, code: str, message: str, details: Mapping[str, object] | None = None
+    ) -> None:
         if code == "replica_failed":
-            code, message = await self._deployments.load_failure(deployment.id) or (code, message)
-        error = {"code": code, "message": PlatformError(code, message).message}
+            code, message = await self._deployments.load_failure(deployment.application) or (code, message)
+        error: dict[str, object] = {"code": code, "message": PlatformError(code, message).message}
+        if details:
+            error["details"] = details
         await self._change(deployment, DeploymentStatus.FAILED, f"{code}: {error['message']}", error=error)
 
     async def _advance(self, deployment: Deployment, stage: Stage, message: str) -> None:
@@ -217,6 +275,17 @@ class DeploymentReconciler:
         self, deployment: Deployment, status: DeploymentStatus, message: str, **values: object
     ) -> None:
         await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)
+
+
+def _name_of(command: Command | StartStandby) -> str:
+    """Of an errand: no two of a name at once."""
+    match command:
+        case StartStandby():
+            return "standby"
+        case RemoveApplication(name):
+            return name
+        case _:
+            return command.deployment.id
 
 
 def _is_preparing(deployment: Deployment) -> bool:

@@ -14,10 +14,19 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationDetails, DeploymentDetails, LoggingConfig, ServeInstanceDetails
+from ray.serve.schema import (
+    ApplicationDetails,
+    DeploymentDetails,
+    LoggingConfig,
+    RayActorOptionsSchema,
+    ServeInstanceDetails,
+)
 
+from fyretoolkit.control.nodes import Nodes
+from fyretoolkit.core.capacity import Ask, Shortage, find_shortage
 from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import is_id
+from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import AutoscalingSettings, Settings
 
@@ -26,6 +35,10 @@ QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 _UP = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
 """The states of a replica that has loaded its model. One that is told new bounds is UPDATING for a moment."""
 _GRACEFUL_SHUTDOWN_S = 20.0
+_VERSION = "1"
+"""Of every application: what one serves never changes, once it was given a model."""
+_ACCELERATOR, _ACCELERATOR_SHARE = "accelerator_type:", 0.001
+"""How Ray counts kinds of accelerators."""
 _MAX_ONGOING_REQUESTS = 64
 
 _STATES = {
@@ -44,8 +57,13 @@ def is_running() -> bool:
 
 
 def observe() -> list[Application]:
-    """Every application that belongs to a deployment, those being deleted included."""
-    return [_application(name, found) for name, found in _applications().items() if is_id(name, PREFIX)]
+    """Every application that belongs to a deployment or stands by for one, those being deleted included."""
+    nodes = Nodes()
+    return [_application(name, found, nodes) for name, found in _applications().items() if _is_ours(name)]
+
+
+def _is_ours(name: str) -> bool:
+    return is_id(name, PREFIX) or is_id(name, STANDBY_PREFIX)
 
 
 def _applications() -> Mapping[str, ApplicationDetails]:
@@ -55,7 +73,7 @@ def _applications() -> Mapping[str, ApplicationDetails]:
     return found
 
 
-def _application(name: str, details: ApplicationDetails) -> Application:
+def _application(name: str, details: ApplicationDetails, nodes: Nodes) -> Application:
     deployment = details.deployments.get(SERVE_DEPLOYMENT)
     state = _STATES[details.status.value]
     if deployment is None:
@@ -67,7 +85,34 @@ def _application(name: str, details: ApplicationDetails) -> Application:
         message=_last_line(deployment.message or details.message),
         replica_range=_replica_range(deployment),
         target_replicas=deployment.target_num_replicas,
+        shortage=_shortage(deployment, nodes),
+        ask=_ask_of(deployment),
         is_placed=any(replica.node_id for replica in deployment.replicas),
+    )
+
+
+def _shortage(deployment: DeploymentDetails, nodes: Nodes) -> Shortage | None:
+    """Why a replica of it waits for a node, if one does."""
+    waiting = [
+        each.actor_name
+        for each in deployment.replicas
+        if each.actor_name and not each.node_id and each.state.value == "STARTING"
+    ]
+    if not waiting:
+        return None
+    shortage = find_shortage(_ask_of(deployment), nodes.known())
+    return shortage if shortage and any(nodes.is_unplaced(name) for name in waiting) else None
+
+
+def _ask_of(deployment: DeploymentDetails) -> Ask:
+    """What each of its replicas needs."""
+    options = deployment.deployment_config.ray_actor_options
+    found = options.model_dump(exclude_unset=True) if isinstance(options, RayActorOptionsSchema) else {}
+    return ask_for(
+        num_cpus=found.get("num_cpus") or 0.0,
+        num_gpus=found.get("num_gpus") or 0.0,
+        accelerator_type=found.get("accelerator_type"),
+        labels=found.get("label_selector") or {},
     )
 
 
@@ -91,13 +136,25 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
 
     Returns as soon as Serve has taken it over.
     """
+    options: dict[str, Any] = {"num_replicas": deployment.replicas}
+    if deployment.autoscaling or _has_bounds(deployment.application):
+        options = {"autoscaling_config": _autoscaling(deployment, settings.autoscaling)}
+    _run(deployment.application, ask_of(deployment, spec, settings), options)
+
+
+def start_standby(name: str, ask: Ask) -> None:
+    """Start an application of one replica that waits for a model. Returns as soon as Serve has taken it over."""
+    _run(name, ask, {"num_replicas": 1})
+
+
+def _run(name: str, ask: Ask, scale: Mapping[str, Any]) -> None:
     from serve_apps.model_server import ModelServer
 
     options: dict[str, Any] = {
         "name": SERVE_DEPLOYMENT,
         # A pinned version: Serve stamps a random one otherwise and restarts every replica at each change.
-        "version": deployment.artifact,
-        "ray_actor_options": _resources(deployment, spec, settings),
+        "version": _VERSION,
+        "ray_actor_options": _actor_options(ask),
         "max_ongoing_requests": _MAX_ONGOING_REQUESTS,
         "health_check_period_s": 1,
         "health_check_timeout_s": 10,
@@ -105,14 +162,11 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
         "graceful_shutdown_timeout_s": _GRACEFUL_SHUTDOWN_S,
         "max_constructor_retry_count": 1,
         "logging_config": QUIET,
+        **scale,
     }
-    if deployment.autoscaling or _has_bounds(deployment.id):
-        options["autoscaling_config"] = _autoscaling(deployment, settings.autoscaling)
-    else:
-        options["num_replicas"] = deployment.replicas
     application = serve.deployment(ModelServer).options(_internal=True, **options).bind()
     serve.run_many(
-        [serve.RunTarget(application, name=deployment.id, route_prefix=None, logging_config=QUIET)],
+        [serve.RunTarget(application, name=name, route_prefix=None, logging_config=QUIET)],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )
@@ -158,18 +212,50 @@ def cpus_of(spec: ModelSpec, settings: Settings) -> float:
     return settings.deployments.num_cpus if wanted is None else wanted
 
 
-def _resources(deployment: Deployment, spec: ModelSpec, settings: Settings) -> dict[str, Any]:
-    wanted = spec.resources
+def ask_of(deployment: Deployment, spec: ModelSpec, settings: Settings) -> Ask:
+    """What each replica of a deployment needs."""
     num_gpus = deployment.num_gpus
-    resources: dict[str, Any] = {
-        "num_cpus": cpus_of(spec, settings),
-        "num_gpus": num_gpus,
-    }
-    if num_gpus and wanted.accelerator_type:
-        resources["accelerator_type"] = wanted.accelerator_type
-    if labels := settings.regions[deployment.region]:
-        resources["label_selector"] = dict(labels)
-    return resources
+    return ask_for(
+        num_cpus=cpus_of(spec, settings),
+        num_gpus=num_gpus,
+        accelerator_type=spec.resources.accelerator_type if num_gpus else None,
+        labels=settings.regions[deployment.region],
+    )
+
+
+def standby_shapes(settings: Settings) -> list[Ask]:
+    """What the replicas that stand by need: each shape once in each group of regions that share their nodes."""
+    shapes: list[Ask] = []
+    for labels in settings.regions.values():
+        for shape in settings.standby.shapes:
+            num_cpus = settings.deployments.num_cpus if shape.num_cpus is None else shape.num_cpus
+            kind = shape.accelerator_type if shape.num_gpus else None
+            ask = ask_for(num_cpus=num_cpus, num_gpus=shape.num_gpus, accelerator_type=kind, labels=labels)
+            if ask not in shapes:
+                shapes.append(ask)
+    return shapes
+
+
+def ask_for(
+    *, num_cpus: float, num_gpus: float, accelerator_type: str | None, labels: Mapping[str, str]
+) -> Ask:
+    """Resources by Ray's names of them."""
+    resources = {"CPU": num_cpus, "GPU": num_gpus}
+    if accelerator_type:
+        resources[_ACCELERATOR + accelerator_type] = _ACCELERATOR_SHARE
+    return Ask({name: amount for name, amount in resources.items() if amount}, dict(labels))
+
+
+def _actor_options(ask: Ask) -> dict[str, Any]:
+    """The same in the words of Serve's options."""
+    resources = ask.resources
+    options: dict[str, Any] = {"num_cpus": resources.get("CPU", 0.0), "num_gpus": resources.get("GPU", 0.0)}
+    for name in resources:
+        if name.startswith(_ACCELERATOR):
+            options["accelerator_type"] = name.removeprefix(_ACCELERATOR)
+    if ask.labels:
+        options["label_selector"] = dict(ask.labels)
+    return options
 
 
 def warm_up(application: str, timeout_s: float) -> dict[str, object]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from fyretoolkit.core.capacity import Ask, Shortage
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 
 PREFIX = "dep"
@@ -49,12 +50,19 @@ class Deployment:
     is_model_id_chosen: bool = False
     """Whether the caller named the model; else the package's own manifest may."""
     autoscaling: Mapping[str, int] | None = None
+    standby: str | None = None
+    """The application that it took from those that stood by; None: it has one of its own name."""
     artifact: str | None = None
     spec: Mapping[str, object] | None = None
     batching: Mapping[str, Any] | None = None
     """A `core.batching.Batching`, measured at the first warm-up; None before."""
     error: Mapping[str, object] | None = None
     schema: int = 1
+
+    @property
+    def application(self) -> str:
+        """The Serve application whose replicas serve it."""
+        return self.standby or self.id
 
     @property
     def replica_range(self) -> tuple[int, int]:
@@ -104,8 +112,12 @@ class Application:
     """The fewest and the most replicas it is configured for; None while Serve does not say."""
     target_replicas: int = 0
     """How many of them Serve aims at now."""
+    shortage: Shortage | None = None
+    """Why no node has room for a replica that it lacks; None: none lacks room."""
+    ask: Ask | None = None
+    """What each of its replicas needs; None while Serve does not say."""
     is_placed: bool = True
-    """Whether some node had room for a replica."""
+    """Whether a replica of it found a node."""
 
     @property
     def may_sleep(self) -> bool:
@@ -127,7 +139,7 @@ class Bounds:
     load_s: float
     drain_s: float
     place_s: float = 0.0
-    """How long a process takes to start where there is room: no time spent waiting for capacity."""
+    """How long a first replica may lack room, unless the caller said how long it may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +184,7 @@ class Fail:
     deployment: Deployment
     code: str
     message: str = ""
+    details: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +224,15 @@ def plan(
 ) -> list[Command]:
     """The commands that bring what is observed nearer to what is desired, in no particular order.
 
-    `observed` holds every application of this platform that Serve knows, those being deleted included.
+    `observed` holds every application of this platform that Serve knows, those being deleted included; of those that
+    stand by, the ones that deployments took.
     """
     applications = {application.name: application for application in observed}
     deployments = list(desired)
     commands: list[Command] = []
     for deployment in deployments:
-        commands += _plan_one(deployment, applications.get(deployment.id), now, bounds)
-    known = {deployment.id for deployment in deployments}
+        commands += _plan_one(deployment, applications.get(deployment.application), now, bounds)
+    known = {deployment.application for deployment in deployments}
     commands += [
         RemoveApplication(application.name)
         for application in applications.values()
@@ -260,8 +274,8 @@ def _plan_provisioning(
             yield Prepare(deployment)
     elif application is not None and application.state is ApplicationState.FAILED:
         yield Fail(deployment, "replica_failed", application.message)
-    elif age_s > (limit_s := _start_limit_s(deployment, application, bounds)):
-        yield _not_started(deployment, application, limit_s)
+    elif (failure := _overdue(deployment, application, age_s, bounds)) is not None:
+        yield failure
     elif application is None:
         yield Start(deployment)
     elif application.running_replicas > 0 or application.is_asleep:
@@ -300,19 +314,22 @@ def _wakes_too_long(deployment: Deployment, application: Application, now: float
     return is_recorded and now - deployment.updated > bounds.load_s
 
 
-def _start_limit_s(deployment: Deployment, application: Application | None, bounds: Bounds) -> float:
-    """How long the stage may last: waiting for capacity as long as the caller said, then loading."""
-    if deployment.max_wait_s is None or deployment.stage is not Stage.STARTING:
-        return bounds.load_s
-    is_placed = application is not None and application.is_placed
-    return deployment.max_wait_s + (bounds.load_s if is_placed else bounds.place_s)
-
-
-def _not_started(deployment: Deployment, application: Application | None, limit_s: float) -> Fail:
-    if application is None or application.is_placed:
-        return Fail(deployment, "load_timeout", f"No replica was ready after {limit_s:g} s.")
-    message = f"No node had room for a replica within {deployment.max_wait_s or limit_s:g} s."
-    return Fail(deployment, "no_capacity", f"{message} {application.message}".rstrip())
+def _overdue(
+    deployment: Deployment, application: Application | None, age_s: float, bounds: Bounds
+) -> Fail | None:
+    """It waited for room as long as it may, or loads for longer than it may; what it waited is not held against it."""
+    wait_s = deployment.max_wait_s or 0
+    is_waiting = deployment.stage is Stage.STARTING and application is not None and not application.is_placed
+    if is_waiting and application is not None and (shortage := application.shortage) is not None:
+        limit_s = wait_s or bounds.place_s
+        if age_s <= limit_s:
+            return None
+        message = f"No node had room for a replica within {limit_s:g} s. {shortage.describe()}"
+        return Fail(deployment, "no_capacity", message, shortage.details())
+    limit_s = bounds.load_s + (wait_s if deployment.stage is Stage.STARTING else 0)
+    if age_s <= limit_s:
+        return None
+    return Fail(deployment, "load_timeout", f"No replica was ready after {limit_s:g} s.")
 
 
 def _plan_scale(deployment: Deployment, application: Application) -> Iterator[Command]:

@@ -29,6 +29,7 @@ from fyretoolkit.serving.joining import Call, Request, Share, shares_of
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.serving.waiting_room import WaitingRoom
+from fyretoolkit.serving.waking import Alarm
 from fyretoolkit.settings import ServingSettings
 
 _MAX_TRIES = 2
@@ -44,17 +45,19 @@ class Coalescer:
 
     def __init__(
         self,
-        application: str,
         call: ReplicaCall,
         settings: ServingSettings,
         *,
         source: str,
+        alarm: Alarm | None = None,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`source`: the ingress replica's id, for the autoscaler."""
-        self._application = application
+        """`source`: the ingress replica's id, for the autoscaler. `alarm`: see `Coalescers`."""
+        self._application = ""
+        """The Serve application."""
         self._call = call
+        self._alarm = alarm
         self._settings = settings
         self._source = source
         self._clock = clock
@@ -164,6 +167,20 @@ class Coalescer:
         if self._route is None and route.rows_per_s:
             self._gate.rate = ServiceRate(route.rows_per_s * max(1, route.replicas))
         self._route = route
+        self._application = (
+            self._application or route.application
+        )  # then as it moves: a route may be an old one
+
+    def move(self, application: str) -> None:
+        """Its replicas are those of this application from now on; who waited for another one to wake goes there."""
+        if application == self._application:
+            return
+        self._application = application
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
+            self._awake_until = self._clock() + _JUST_WOKEN_S
+            asyncio.get_running_loop().call_soon(self._pump)
 
     def _expire(self, request: Request) -> None:
         self._room.leave(request)
@@ -314,13 +331,16 @@ class Coalescer:
 
     async def _await_replica(self) -> None:
         try:
+            if self._alarm is not None and self._route is not None:
+                await self._alarm.ring(self._route.org, self._route.deployment)
             await self._call.wake(self._application, self._settings.wake_timeout_s)
             self._awake_until = self._clock() + _JUST_WOKEN_S
         except (PlatformError, ReplicaLostError) as error:
             logger.warning("%s did not wake: %r", self._application, error)
             await asyncio.sleep(_RETRY_AFTER_S)
         finally:
-            self._waking = None
+            if self._waking is asyncio.current_task():
+                self._waking = None
         self._pump()
 
 

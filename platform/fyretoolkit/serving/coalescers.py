@@ -14,6 +14,7 @@ from fyretoolkit.serving.coalescer import Coalescer
 from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.serving.routing import Route
+from fyretoolkit.serving.waking import Alarm
 from fyretoolkit.settings import PlanSettings, ServingSettings
 
 _REFUSING_S = 1.0
@@ -23,13 +24,19 @@ class Coalescers:
     """One for each deployment that is called, made at its first call. Belongs to one event loop."""
 
     def __init__(
-        self, call: ReplicaCall, settings: ServingSettings, plans: Mapping[str, PlanSettings]
+        self,
+        call: ReplicaCall,
+        settings: ServingSettings,
+        plans: Mapping[str, PlanSettings],
+        alarm: Alarm | None = None,
     ) -> None:
+        """`alarm`: what a deployment without replicas is woken with first; None: by a call alone."""
         self._call = call
+        self._alarm = alarm
         self._settings = settings
         self._plans = plans
         self._source = new_id("ing")
-        self._by_application: dict[str, Coalescer] = {}
+        self._by_deployment: dict[str, Coalescer] = {}
         self._refusing_until = -inf
 
     async def run(self, route: Route, request: Request) -> Share:
@@ -59,10 +66,10 @@ class Coalescers:
 
     def _coalescer(self, route: Route, request: Request) -> Coalescer:
         request.weight = self._weight_of(request.principal)
-        coalescer = self._by_application.get(route.application)
+        coalescer = self._by_deployment.get(route.deployment)
         if coalescer is None:
-            coalescer = self._by_application[route.application] = Coalescer(
-                route.application, self._call, self._settings, source=self._source
+            coalescer = self._by_deployment[route.deployment] = Coalescer(
+                self._call, self._settings, source=self._source, alarm=self._alarm
             )
         return coalescer
 
@@ -76,7 +83,7 @@ class Coalescers:
         weight = self._weight_of(principal)
         refusals = []
         for route in routes:
-            coalescer = self._by_application.get(route.application)
+            coalescer = self._by_deployment.get(route.deployment)
             if coalescer is None:
                 return None
             queued = coalescer.refusal(route, principal.org, weight, size, left_s)
@@ -97,14 +104,20 @@ class Coalescers:
     @property
     def waiting(self) -> int:
         """Requests in all queues."""
-        return sum(coalescer.waiting for coalescer in self._by_application.values())
+        return sum(coalescer.waiting for coalescer in self._by_deployment.values())
 
-    async def keep_only(self, applications: frozenset[str]) -> None:
-        """Forget all other deployments: they are deleted, and what waited for them fails."""
-        gone = [self._by_application.pop(name) for name in self._by_application.keys() - applications]
+    async def renewed(self, live: Mapping[str, str]) -> None:
+        """The deployments there are now, each with its application.
+
+        Those that are not among them are deleted, and what waited for them fails; what waits for one that has another
+        application now goes there.
+        """
+        gone = [self._by_deployment.pop(name) for name in self._by_deployment.keys() - live.keys()]
+        for deployment, coalescer in self._by_deployment.items():
+            coalescer.move(live[deployment])
         await asyncio.gather(*(coalescer.close() for coalescer in gone))
-        await self._call.forget(applications)
+        await self._call.forget(frozenset(live.values()))
 
     async def close(self) -> None:
         """Fail what waits, end what runs."""
-        await self.keep_only(frozenset())
+        await self.renewed({})

@@ -368,7 +368,7 @@ def render_prediction(
         outcome.queue_ms,
         outcome.compute_ms,
         outcome.batch_size,
-        _json(route.application),
+        _json(route.deployment),
         _json(route.region),
         b"" if metadata is None else b',"metadata":' + orjson.dumps(metadata),
     )

@@ -174,15 +174,15 @@ class Recorder:
 
     def _tally(self, route: Route) -> Tally:
         now = self.clock()
-        key = int(now) // self._slot_s, route.org, route.application
+        key = int(now) // self._slot_s, route.org, route.deployment
         counted = self._waiting.get(key) or self._begin_tally(route, now)
         return counted.tally
 
     def _begin_tally(self, route: Route, now: float) -> _Counted:
         if len(self._waiting) >= self._max_tallies:
             self._widen_slots(now)
-        key = int(now) // self._slot_s, route.org, route.application
-        return self._waiting.setdefault(key, _Counted(route.org, route.application, now))
+        key = int(now) // self._slot_s, route.org, route.deployment
+        return self._waiting.setdefault(key, _Counted(route.org, route.deployment, now))
 
     def _widen_slots(self, now: float) -> None:
         """Double the slots until half of the room is free, or until one slot holds all the time there is."""

@@ -37,9 +37,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way to an answer: `application` is the Serve application and the deployment's id."""
+    """One way to an answer."""
 
-    application: str
+    deployment: str
     org: str
     model: str
     region: str
@@ -53,6 +53,13 @@ class Route:
     rows_per_s: float | None = None
     """What one of them does at that batch size, as measured at its warm-up."""
     is_degraded: bool = False
+    standby: str | None = None
+    """The Serve application, where it does not have the deployment's name."""
+
+    @property
+    def application(self) -> str:
+        """The Serve application whose replicas answer."""
+        return self.standby or self.deployment
 
 
 def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | None:
@@ -83,10 +90,10 @@ class RoutingTable:
         models: ModelStore,
         codecs: CodecCache,
         *,
-        on_renewed: Callable[[frozenset[str]], Awaitable[None]],
+        on_renewed: Callable[[Mapping[str, str]], Awaitable[None]],
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`on_renewed` learns the applications of all live deployments, those that drain included."""
+        """`on_renewed` learns all live deployments, those that drain included, each with its application."""
         self._store = store
         self._deployments = deployments
         self._models = models
@@ -190,7 +197,7 @@ class RoutingTable:
                 routes.setdefault(key, []).append(route)
         self._codecs.keep_only({route.artifact for group in routes.values() for route in group})
         self._live, self._routes, self._version = live, routes, version
-        await self._on_renewed(frozenset(each.id for group in live.values() for each in group))
+        await self._on_renewed({each.id: each.application for group in live.values() for each in group})
 
     async def _route_to(self, deployment: Deployment) -> Route | None:
         """None, with a log line, for a deployment that this process cannot decode for: the others are unharmed."""
@@ -204,7 +211,7 @@ class RoutingTable:
             return None
         batching = Batching.from_json(deployment.batching) if deployment.batching else None
         return Route(
-            application=deployment.id,
+            deployment=deployment.id,
             org=deployment.org,
             model=deployment.model,
             region=deployment.region,
@@ -215,6 +222,7 @@ class RoutingTable:
             replicas=deployment.ready_replicas,
             rows_per_s=batching.rows_per_s.get(batching.max_batch_size) if batching else None,
             is_degraded=deployment.status is DeploymentStatus.DEGRADED,
+            standby=deployment.standby,
         )
 
     async def _why_not(self, org: str, model_id: str) -> PlatformError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
@@ -21,6 +21,9 @@ from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
 _FAILURE_TTL_S = 3600
+_SPENT_S = 3600
+_WAKING_TTL_S = 60
+_MOST_WAKING = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,14 @@ class DeploymentStore:
     ) -> bool:
         """Move a deployment that is being provisioned (or brought back) to another stage.
 
-        False if it moved on, or, with an assignment, if its caller changed it meanwhile or its model is not ready.
+        False if it moved on, or, with an assignment, if its caller changed it meanwhile or its model is not ready; with
+        a `standby` among the values, an application that stood by, also if anybody was ever given that.
         """
         conditions: dict[str, object] = {}
         if assignment is not None:
             conditions = {
                 "assignment": json.dumps(asdict(assignment)),
+                "is_claim": values.get("standby") is not None,
                 "revision": str(deployment.revision),
                 "requires_ready": _records_of_model(replace(deployment, model=assignment.model)),
             }
@@ -144,6 +149,26 @@ class DeploymentStore:
             epoch=str(epoch),
             event=_event(stage, message),
             **conditions,
+        )
+
+    async def move(self, deployment: Deployment, standby: str, *, epoch: int) -> bool:
+        """Give a deployment that sleeps a replica that stood by, for its application without any.
+
+        False if it moved on, was changed meanwhile, or if anybody was ever given that one.
+        """
+        assignment = await self.assignment(deployment.application)
+        if assignment is None:
+            return False
+        return await self._change(
+            deployment,
+            (DeploymentStatus.READY,),
+            {"standby": standby, "ready_replicas": 1, "target_replicas": 1},
+            epoch=str(epoch),
+            event=_event("woken", "A replica that stood by takes its traffic."),
+            revision=str(deployment.revision),
+            assignment=json.dumps(asdict(replace(assignment, epoch=epoch))),
+            is_claim=True,
+            spent_s=_SPENT_S,
         )
 
     async def observe(
@@ -207,6 +232,7 @@ class DeploymentStore:
     ) -> bool:
         """`conditions` are further entries of the script's argument."""
         org, name = deployment.org, deployment.id
+        application = values.get("standby") or deployment.application
         answer = await self._store.run(
             "transition_deployment",
             [
@@ -216,8 +242,9 @@ class DeploymentStore:
                 keys.deployments(org),
                 keys.deployment_events(org, name),
                 keys.ROUTES_VERSION,
-                keys.assignment(name),
+                keys.assignment(str(application)),
                 keys.deployments_by_model(org),
+                keys.assignment(deployment.application),
             ],
             [
                 script_argument(
@@ -243,6 +270,26 @@ class DeploymentStore:
         """What a Serve application has to serve, or None if nothing is assigned to it."""
         text = await self._store.read_text(keys.assignment(application))
         return Assignment(**json.loads(text)) if text else None
+
+    async def assigned(self, applications: Sequence[str]) -> frozenset[str]:
+        """Those of the applications that were given a model."""
+        async with translated():
+            texts = await self._store.redis.mget([keys.assignment(name) for name in applications] or ["-"])
+        return frozenset(name for name, text in zip(applications, texts, strict=False) if text)
+
+    async def ask_to_wake(self, org: str, deployment_id: str) -> None:
+        """Have the controller give a deployment without replicas one that stands by."""
+        async with translated(), self._store.redis.pipeline(transaction=True) as pipe:
+            pipe.sadd(keys.WAKING, f"{org} {deployment_id}")
+            pipe.expire(keys.WAKING, _WAKING_TTL_S)
+            pipe.publish(keys.CHANGES_CHANNEL, change_message("deployment", org, deployment_id))
+            await pipe.execute()
+
+    async def waking(self) -> list[str]:
+        """The ids of the deployments that were asked to wake since the last look."""
+        async with translated():
+            members = await cast(Awaitable[list[str]], self._store.redis.spop(keys.WAKING, _MOST_WAKING))
+        return [member.split(" ")[1] for member in members]
 
     async def report_load_failure(self, application: str, code: str, message: str) -> None:
         """A replica says why it cannot serve; the controller turns it into the deployment's error."""

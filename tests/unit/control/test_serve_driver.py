@@ -11,7 +11,9 @@ from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ApplicationDetails
 
 from fyretoolkit.control import serve_driver
+from fyretoolkit.control.nodes import Nodes
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _application
+from fyretoolkit.core.capacity import Ask, Node, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
@@ -60,9 +62,15 @@ def test_what_an_application_is_configured_for(
     config: dict[str, Any], expected: tuple[int, int] | None
 ) -> None:
     """A fixed number was taken for bounds: what Serve puts where nothing was configured is true in Python."""
-    found = _application(NAME, details([{"state": "RUNNING", "node_id": "n"}], **config))
+    found = _application(NAME, details([{"state": "RUNNING", "node_id": "n"}], **config), Nodes())
     assert found == Application(
-        NAME, ApplicationState.STARTING, 1, "ValueError: bad weights", expected, target_replicas=3
+        NAME,
+        ApplicationState.STARTING,
+        1,
+        "ValueError: bad weights",
+        expected,
+        target_replicas=3,
+        ask=Ask({}, {}),
     )
 
 
@@ -144,5 +152,27 @@ def test_which_replicas_are_up_and_whether_there_was_room(
     replicas: list[dict[str, Any]], running: int, is_placed: bool
 ) -> None:
     """One that takes new bounds is up; one that has no node yet waits for capacity."""
-    found = _application(NAME, details(replicas, num_replicas=2))
+    found = _application(NAME, details(replicas, num_replicas=2), Nodes())
     assert (found.running_replicas, found.is_placed) == (running, is_placed)
+
+
+@pytest.mark.parametrize(
+    ("free", "actors", "is_short"),
+    [
+        ({"CPU": 0.05}, {"r0": ""}, True),
+        ({"CPU": 1.0}, {"r0": ""}, False),
+        ({"CPU": 0.05}, {"r0": "n"}, False),
+        ({"CPU": 0.05}, {}, False),
+    ],
+)
+def test_a_replica_that_waits_for_room_is_told_from_one_that_starts(
+    free: dict[str, float], actors: dict[str, str], is_short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have no node by Serve's details. What is starting has taken what it asked for: little may be free."""
+    monkeypatch.setattr(Nodes, "known", lambda _: [Node({"region": "eu"}, free)])
+    monkeypatch.setattr(Nodes, "_actor_nodes", actors)
+    options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
+    waiting = [{"state": "STARTING", "actor_name": "r0"}]
+    found = _application(NAME, details(waiting, num_replicas=1, ray_actor_options=options), Nodes())
+    expected = Shortage(Ask({"CPU": 0.1}, {"region": "eu"}), {"CPU": 0.05})
+    assert found.shortage == (expected if is_short else None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fyretoolkit.core.capacity import Ask, Shortage
 from fyretoolkit.core.deployments import (
     Application,
     ApplicationState,
@@ -30,6 +31,7 @@ from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 
 BOUNDS = Bounds(fetch_s=100, load_s=60, drain_s=2)
 NOW = 1_000_000.0
+SHORTAGE = Shortage(Ask({"CPU": 4.0}, {}), {"CPU": 0.5})
 DEPLOYMENT = Deployment(
     id="dep_01ARZ3NDEKTSV4RRFFQ69G5FAV",
     org="org_a",
@@ -110,7 +112,7 @@ def test_draining_waits_for_late_ingresses() -> None:
         ("starting", application("starting"), "load_timeout"),
         (
             "starting",
-            application("starting", message="1 replica has taken over 30s to be scheduled", is_placed=False),
+            application("starting", shortage=SHORTAGE, is_placed=False),
             "no_capacity",
         ),
         ("warming", application("running", 1), "load_timeout"),
@@ -255,31 +257,53 @@ def test_what_is_recorded_of_its_replicas(
 
 
 @pytest.mark.parametrize(
-    ("age_s", "is_placed", "code"),
+    ("age_s", "shortage", "code"),
     [
-        (305, False, None),
-        (306, False, "no_capacity"),
-        (306, True, None),
-        (360, True, None),
-        (361, True, "load_timeout"),
+        (300, SHORTAGE, None),
+        (301, SHORTAGE, "no_capacity"),
+        (301, None, None),
+        (360, None, None),
+        (361, None, "load_timeout"),
     ],
 )
 def test_a_wait_for_capacity_lasts_as_long_as_the_caller_said(
-    age_s: float, is_placed: bool, code: str | None
+    age_s: float, shortage: Shortage | None, code: str | None
 ) -> None:
-    """300 s, and 5 s for its process; a replica that found room has its 60 s to load after that."""
+    """300 s; a replica that found room has its 60 s to load after that."""
     waiting = replace(deployment("provisioning", "starting", age_s), max_wait_s=300)
-    bounds = replace(BOUNDS, place_s=5)
-    commands = plan([waiting], [application("starting", is_placed=is_placed)], NOW, bounds=bounds)
+    observed = application("starting", shortage=shortage, is_placed=False)
+    commands = plan([waiting], [observed], NOW, bounds=replace(BOUNDS, place_s=5))
     assert [command.code for command in commands if isinstance(command, Fail)] == ([code] if code else [])
 
 
 def test_a_short_wait_is_short() -> None:
-    """1 s: nobody waits for the 60 s that loading may take."""
+    """1 s: nobody waits for the 60 s that loading may take. What was asked for and what is free is said."""
     waiting = replace(deployment("provisioning", "starting", age_s=3), max_wait_s=1)
-    (command,) = plan([waiting], [application("starting", is_placed=False)], NOW, bounds=BOUNDS)
-    assert isinstance(command, Fail)
-    assert (command.code, command.message) == ("no_capacity", "No node had room for a replica within 1 s.")
+    observed = application("starting", shortage=SHORTAGE, is_placed=False)
+    (command,) = plan([waiting], [observed], NOW, bounds=replace(BOUNDS, place_s=5))
+    assert command == Fail(
+        waiting,
+        "no_capacity",
+        "No node had room for a replica within 1 s. A replica asks for 4 CPU. "
+        "The node with the most room has 0.5 CPU free.",
+        {"asked": {"CPU": 4.0}, "labels": {}, "free": {"CPU": 0.5}},
+    )
+
+
+@pytest.mark.parametrize(("age_s", "count"), [(5, 0), (6, 1)])
+def test_nobody_who_named_no_wait_waits_for_long(age_s: float, count: int) -> None:
+    """Ray would leave it waiting for ever. 5 s without room are enough, of the 60 that loading may take."""
+    waiting = deployment("provisioning", "starting", age_s)
+    observed = application("starting", shortage=SHORTAGE, is_placed=False)
+    commands = plan([waiting], [observed], NOW, bounds=replace(BOUNDS, place_s=5))
+    assert [isinstance(command, Fail) for command in commands].count(True) == count
+
+
+def test_a_second_replica_without_room_fails_nobody() -> None:
+    """The first found a node and loads: it will serve."""
+    loading = deployment("provisioning", "starting", age_s=20)
+    observed = application("starting", shortage=SHORTAGE, replica_range=(1, 1))
+    assert plan([loading], [observed], NOW, bounds=replace(BOUNDS, place_s=5)) == []
 
 
 def test_orphans_are_removed() -> None:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.artifacts import ArtifactStore
@@ -25,7 +26,7 @@ from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 from serve_apps import model_server as module
-from serve_apps.model_server import ModelServer, device_number
+from serve_apps.model_server import ModelFailure, ModelServer, device_number
 from tests.support import onnx_graphs
 from tests.support.model_packages import write_package
 
@@ -42,7 +43,10 @@ def anyio_backend() -> str:
 class Scene:
     """One deployment of a model whose answers depend on company, and its replicas."""
 
-    def __init__(self, deployments: DeploymentStore, deployment: Deployment, epoch: int) -> None:
+    def __init__(
+        self, deployments: DeploymentStore, deployment: Deployment, epoch: int, context: SimpleNamespace
+    ) -> None:
+        self.context = context
         self.deployments = deployments
         self.deployment = deployment
         self.epoch = epoch
@@ -79,7 +83,7 @@ async def scene(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     store = Store(redis_url)
     deployments = DeploymentStore(store, 100)
     await deployments.create(deployment)
-    scene = Scene(deployments, deployment, await deployments.new_controller_epoch())
+    scene = Scene(deployments, deployment, await deployments.new_controller_epoch(), context)
     assignment = Assignment(
         deployment.id, "org_a", "m", artifact.sha256, spec.to_json(), "us-east-1", epoch=scene.epoch
     )
@@ -281,3 +285,44 @@ async def test_runs_never_overlap(
     run.may_end.set()
     for call in others + ([first] if is_first_wanted else []):
         assert isinstance(await call, ReplicaAnswer)
+
+
+async def test_one_that_stands_by_loads_when_it_is_called(scene: Scene) -> None:
+    """It was up without a model; it was given one; its warm-up, and any call, finds it loaded."""
+    assignment = await scene.deployments.assignment(scene.deployment.id)
+    assert assignment is not None
+    scene.context.app_name = name = new_id("sby")
+    replica = await scene.start()
+    refused = await replica.predict({"x": np.array([[1.0]], np.float32)}, Load("test", 0.0, 0))
+    assert isinstance(refused, ModelFailure)
+    assert refused.code == "unavailable"
+    assert await scene.deployments.advance(
+        scene.deployment, Stage.STARTING, epoch=scene.epoch, message="", assignment=assignment, standby=name
+    )
+    assert (await replica.warm_up())["max_batch_size"] == 1
+    assert await answers(replica) == ALONE
+
+
+async def test_calls_that_come_together_load_it_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call loads, the others wait for that."""
+    assignment = await scene.deployments.assignment(scene.deployment.id)
+    assert assignment is not None
+    scene.context.app_name = name = new_id("sby")
+    replica = await scene.start()
+    loads: list[Assignment] = []
+    load = module._load
+    monkeypatch.setattr(module, "_load", lambda found: loads.append(found) or load(found))
+    assert await scene.deployments.advance(
+        scene.deployment, Stage.STARTING, epoch=scene.epoch, message="", assignment=assignment, standby=name
+    )
+    assert await asyncio.gather(answers(replica), answers(replica)) == [ALONE, ALONE]
+    assert len(loads) == 1
+
+
+async def test_one_of_a_deployment_does_not_wait_for_a_model(scene: Scene) -> None:
+    """Its application was started for a model: that there is none is a failure, which the controller reads."""
+    scene.context.app_name = name = new_id("dep")
+    with pytest.raises(PlatformError):
+        await scene.start()
+    failure = await scene.deployments.load_failure(name)
+    assert failure == ("replica_failed", "Nothing is assigned to this application.")

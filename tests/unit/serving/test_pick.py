@@ -16,12 +16,12 @@ _ROUTE = Route("dep_a", "org_a", "m", "us-east-1", 100, "sha", cast(Codec, None)
 
 
 def _route(name: str, *, traffic: int = 100, region: str = "us-east-1", is_degraded: bool = False) -> Route:
-    return replace(_ROUTE, application=name, traffic=traffic, region=region, is_degraded=is_degraded)
+    return replace(_ROUTE, deployment=name, traffic=traffic, region=region, is_degraded=is_degraded)
 
 
 def _name(routes: list[Route], draw: float, region: str | None = None) -> str | None:
     found = pick(routes, region, draw)
-    return found.application if found else None
+    return found.deployment if found else None
 
 
 def test_traffic_is_shared_by_weight() -> None:

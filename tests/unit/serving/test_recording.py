@@ -64,7 +64,7 @@ async def store(redis_url: str) -> AsyncIterator[FailingStore]:
 def _route(name: str = "dep_a") -> Route:
     """Of a route, recording asks where it leads, and nothing else."""
     return Route(
-        application=name,
+        deployment=name,
         org=ORG,
         model="m",
         region="r",

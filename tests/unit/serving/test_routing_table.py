@@ -86,7 +86,7 @@ async def test_the_watch_survives_an_outage_and_the_snapshot_stays(
     with monkeypatch.context() as outage:
         outage.setattr(bench.services.store.redis, "execute_command", refuse)
         await _until(lambda: failures >= 2)
-        assert (await table.route("org_a", "digits")).application == first.id
+        assert (await table.route("org_a", "digits")).deployment == first.id
     later = await bench.add_deployment("sentiment-v1", org="org_a")
     await _until(lambda: [each.id for each in table.deployments_of("org_a", "sentiment-v1")] == [later.id])
 
@@ -94,8 +94,8 @@ async def test_the_watch_survives_an_outage_and_the_snapshot_stays(
 async def test_the_own_model_shadows_the_public_one(bench: Bench) -> None:
     public = await bench.deploy("digits", org=PUBLIC_ORG)
     own = await bench.deploy("digits", org="org_a")
-    assert (await bench.services.routes.route("org_a", "digits")).application == own.id
-    assert (await bench.services.routes.route("org_b", "digits")).application == public.id
+    assert (await bench.services.routes.route("org_a", "digits")).deployment == own.id
+    assert (await bench.services.routes.route("org_b", "digits")).deployment == public.id
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,10 @@ async def test_an_own_deployment_that_takes_nothing_does_not_hide_the_public_one
     table = bench.services.routes
     mine = await bench.deploy("digits", org="org_a", **own)
     public = await bench.deploy("digits", org=PUBLIC_ORG)
-    assert (await table.route("org_a", "digits")).application == public.id
+    assert (await table.route("org_a", "digits")).deployment == public.id
     known = table.known("org_a", "digits")
     assert known is not None
-    assert known.application == public.id
+    assert known.deployment == public.id
     assert public.id in [each.id for each in table.serving("org_a", "digits")]
     await bench.services.deployments.transition(public, DeploymentStatus.DRAINING, message="Gone.")
     await table.refresh()
@@ -172,7 +172,7 @@ async def test_codecs_are_built_once_for_each_artifact_and_dropped_with_it(bench
     first = await bench.deploy("digits", org="org_a")
     second = await bench.deploy("digits", org="org_a")
     table = bench.services.routes
-    routes = {route.application: route for route in table._routes["org_a", "digits"]}
+    routes = {route.deployment: route for route in table._routes["org_a", "digits"]}
     assert routes[first.id].codec is routes[second.id].codec
     for deployment in (first, second):
         await bench.services.deployments.transition(deployment, DeploymentStatus.DRAINING, message="Gone.")

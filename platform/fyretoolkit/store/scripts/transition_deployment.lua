@@ -1,12 +1,15 @@
 -- Change a deployment's status and fields, if its status and the writer's epoch still allow it.
--- KEYS: 1 record, 2 controller epoch, 3 open set, 4 list, 5 events, 6 routes version, 7 assignment, 8 list by model
+-- KEYS: 1 record, 2 controller epoch, 3 open set, 4 list, 5 events, 6 routes version, 7 assignment, 8 list by model,
+--   9 assignment of an application that it leaves
 -- ARGV: 1 JSON {from[], live[], fields, event?, member, list_member, message, channel, epoch?, forget_s?, assignment?,
---   clear?[], revision?, is_revised?, call?, requires_ready?[]}
+--   is_claim?, spent_s?, clear?[], revision?, is_revised?, call?, requires_ready?[]}
 -- A change decided on an older `revision` is refused; `is_revised` begins a new one, which knows its own `call`, sent
 -- again because its reply was lost. The first record that exists of
 -- `requires_ready` must have the status 'ready'. `clear` names the fields to remove.
 -- `forget_s` ends the deployment: it leaves the lists and its record expires.
--- Returns 'changed' | 'fenced' | 'missing' | 'revised' | the status (its own, or the required record's) in the way.
+-- `is_claim`: the application stood by, and nobody may have been given it before; `spent_s` is how long what the one that
+-- the deployment leaves had is kept, so that it is not taken for one that stands by.
+-- Returns 'taken' | 'changed' | 'fenced' | 'missing' | 'revised' | the status (its own, or the required record's) in the way.
 local spec = cjson.decode(ARGV[1])
 if spec.epoch and redis.call('GET', KEYS[2]) ~= spec.epoch then return 'fenced' end
 local status = redis.call('HGET', KEYS[1], 'status')
@@ -21,6 +24,7 @@ for _, key in ipairs(spec.requires_ready or {}) do
   if required and required ~= 'ready' then return required end
   if required then break end
 end
+if spec.is_claim and redis.call('EXISTS', KEYS[7]) == 1 then return 'taken' end
 
 -- Where the deployment stands in the list by model.
 local function place()
@@ -45,6 +49,7 @@ if spec.event then
   redis.call('LTRIM', KEYS[5], -100, -1)
 end
 if spec.assignment then redis.call('SET', KEYS[7], spec.assignment) end
+if spec.spent_s then redis.call('EXPIRE', KEYS[9], spec.spent_s) end
 if spec.forget_s then
   redis.call('SREM', KEYS[3], spec.member)
   redis.call('ZREM', KEYS[4], spec.list_member)

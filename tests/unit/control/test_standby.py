@@ -1,0 +1,207 @@
+"""Deployments that take replicas which stand by: when they come, and when they wake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from fyretoolkit.control.deployments import DeploymentReconciler
+from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
+from fyretoolkit.core.ids import is_id
+from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.standby import PREFIX
+from fyretoolkit.models.manifest import Resources
+from fyretoolkit.settings import StandbySettings
+from tests.support.reconciling import Scene
+
+pytestmark = pytest.mark.anyio
+
+SLEEPY = {"min_replicas": 0, "max_replicas": 2}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def staffed(scene: Scene) -> Scene:
+    """The scene, where one replica is to stand by for models that ask for 2.5 CPUs, as they do there."""
+    deployments = scene.settings.deployments.model_copy(update={"num_cpus": 2.5})
+    changes = {"standby": StandbySettings(), "deployments": deployments}
+    scene.settings = scene.settings.model_copy(update=changes)
+    return scene
+
+
+def standing_by(scene: Scene) -> list[str]:
+    """The applications that nobody has."""
+    return [name for name in scene.serve.applications if is_id(name, PREFIX)]
+
+
+async def filled(scene: Scene, reconciler: DeploymentReconciler) -> str:
+    """The one that stands by, once it does."""
+    await scene.until(lambda: bool(standing_by(scene)), reconciler)
+    await reconciler.tick()  # which takes note of it
+    (name,) = standing_by(scene)
+    return name
+
+
+async def found(scene: Scene, made: Deployment) -> Deployment:
+    deployment = await scene.deployments.get("org_a", made.id)
+    assert deployment is not None
+    return deployment
+
+
+async def test_a_deployment_takes_one_that_stands_by(staffed: Scene) -> None:
+    """It is told its model, nothing is started, and the pool fills again. Deleted, it takes the application along."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    made = await staffed.create()
+    ready = await staffed.settled(made, reconciler, "ready")
+    assert (ready.standby, ready.application) == (name, name)
+    assert staffed.serve.warm_ups == [name]
+    assert staffed.serve.applied == []
+    assignment = await staffed.deployments.assignment(name)
+    assert assignment is not None
+    assert assignment.deployment == made.id
+    assert await staffed.deployments.assignment(made.id) is None
+    await staffed.until(lambda: len(standing_by(staffed)) == 2, reconciler)
+    await staffed.deployments.transition(ready, DeploymentStatus.DRAINING, message="deleted")
+    await staffed.settled(made, reconciler, "deleted")
+    assert name not in staffed.serve.applications
+    assert await staffed.deployments.assignment(name) is None
+
+
+async def test_two_deployments_never_take_the_same(staffed: Scene) -> None:
+    """Both asked for at once: one starts its own."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    first, second = await staffed.create(model="a"), await staffed.create(model="b")
+    one = await staffed.settled(first, reconciler, "ready")
+    other = await staffed.settled(second, reconciler, "ready")
+    assert name in (one.application, other.application)
+    assert one.application != other.application
+
+
+async def test_one_that_another_controller_gave_away_is_not_taken(staffed: Scene) -> None:
+    """Its assignment is there though this controller believes that it stands by: the deployment starts its own."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    await staffed.deployments._store.redis.set(f"fyre:assignment:{name}", "{}")
+    made = await staffed.create()
+    errand = await reconciler._preparer.prepare(made, _nothing)  # so that nothing is looked at in between
+    await reconciler._start(made, errand)
+    assert (await found(staffed, made)).application == made.id
+
+
+async def test_a_dead_one_is_never_handed_out(staffed: Scene) -> None:
+    """Unhealthy at the last look: it goes, and the deployment starts its own."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    dead = replace(staffed.serve.applications[name], state=ApplicationState.UNHEALTHY, running_replicas=0)
+    staffed.serve.applications[name] = dead
+    made = await staffed.create()
+    ready = await staffed.settled(made, reconciler, "ready")
+    assert ready.application == made.id
+    await staffed.until(lambda: name not in staffed.serve.applications, reconciler)
+
+
+async def test_another_shape_is_left_alone(staffed: Scene) -> None:
+    """A model that asks for a GPU does not land where there is none."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    staffed.preparer.resources = Resources(num_gpus=1)
+    made = await staffed.create()
+    ready = await staffed.settled(made, reconciler, "ready")
+    assert ready.application == made.id
+    assert standing_by(staffed) == [name]
+
+
+async def test_what_it_takes_is_scaled_like_its_own(staffed: Scene) -> None:
+    """Three replicas were asked for: the application that has one is told so."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    made = await staffed.create(replicas=3)
+    await staffed.settled(made, reconciler, "ready")
+    await staffed.until(lambda: staffed.serve.applications[name].replica_range == (3, 3), reconciler)
+
+
+async def until_found(
+    scene: Scene, made: Deployment, reconciler: DeploymentReconciler, is_so: Callable[[Deployment], bool]
+) -> Deployment:
+    """The deployment once something is so of it, ticking until then."""
+    async with asyncio.timeout(10):
+        while not is_so(deployment := await found(scene, made)):
+            await reconciler.tick()
+            await asyncio.sleep(0.01)
+    return deployment
+
+
+async def asleep(scene: Scene, reconciler: DeploymentReconciler) -> Deployment:
+    """A deployment that autoscaling took to no replica, its own application still there."""
+    made = await scene.create(autoscaling=SLEEPY)
+    await scene.settled(made, reconciler, "ready")
+    scene.serve.applications[made.id] = Application(
+        made.id, ApplicationState.RUNNING, 0, replica_range=(0, 2), target_replicas=0
+    )
+    sleeping = await until_found(scene, made, reconciler, lambda each: each.target_replicas == 0)
+    assert (sleeping.status, sleeping.ready_replicas) == ("ready", 0)
+    return sleeping
+
+
+async def test_one_that_is_called_in_its_sleep_takes_one_that_stands_by(scene: Scene) -> None:
+    """Its own application, which has no replica, goes; what it was given is that of before. It is scaled as ever."""
+    made = await asleep(scene, scene.reconciler())
+    before = await scene.deployments.assignment(made.id)
+    assert before is not None
+    changes = {
+        "standby": StandbySettings(),
+        "deployments": scene.settings.deployments.model_copy(update={"num_cpus": 2.5}),
+    }
+    scene.settings = scene.settings.model_copy(update=changes)
+    reconciler = scene.reconciler()
+    name = await filled(scene, reconciler)
+    await scene.deployments.ask_to_wake("org_a", made.id)
+    await reconciler.tick()
+    awake = await found(scene, made)
+    assert (awake.application, awake.status, awake.ready_replicas) == (name, "ready", 1)
+    after = await scene.deployments.assignment(name)
+    assert after is not None
+    assert replace(after, epoch=0) == replace(before, epoch=0)
+    await scene.until(lambda: made.id not in scene.serve.applications, reconciler)
+    assert scene.serve.applications[name].replica_range == (0, 2)
+
+
+async def test_without_one_that_stands_by_nothing_happens(scene: Scene) -> None:
+    """Who called it has Serve start one; the word that was left is not kept for later."""
+    reconciler = scene.reconciler()
+    made = await asleep(scene, reconciler)
+    await scene.deployments.ask_to_wake("org_a", made.id)
+    await reconciler.tick()
+    assert (await found(scene, made)).application == made.id
+    assert await scene.deployments.waking() == []
+
+
+async def test_what_a_sleeper_left_is_never_handed_out(staffed: Scene) -> None:
+    """An application that served, and that nobody has any more, is spent: whatever a model left in it stays there."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    made = await staffed.create(autoscaling=SLEEPY)
+    await staffed.settled(made, reconciler, "ready")
+    await staffed.until(lambda: len(standing_by(staffed)) == 2, reconciler)
+    ask = staffed.serve.applications[name].ask
+    staffed.serve.applications[name] = Application(
+        name, ApplicationState.RUNNING, 0, replica_range=(0, 2), target_replicas=0, ask=ask
+    )
+    await until_found(staffed, made, reconciler, lambda each: each.target_replicas == 0)
+    await staffed.deployments.ask_to_wake("org_a", made.id)
+    moved = await until_found(staffed, made, reconciler, lambda each: each.application != name)
+    await staffed.until(lambda: name not in staffed.serve.applications, reconciler)
+    assert moved.application in staffed.serve.applications
+
+
+async def _nothing() -> None:
+    return
