@@ -101,7 +101,6 @@ async def test_an_unknown_region_is_422_listing_the_known_ones(bench: Bench) -> 
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),
         ({"idempotency_key": ""}, "idempotency_key"),
         ({"idempotency_key": "x" * 256}, "idempotency_key"),
-        ({"model_uri": "models://digits", "model_id": "other"}, "model_id"),
     ],
 )
 async def test_a_field_that_does_not_fit_is_400_and_named(

@@ -27,6 +27,8 @@ OPERATIONS = {
     "/batch/{model_id}": {"post"},
     "/deployments": {"get", "post"},
     "/deployments/{deployment_id}": {"delete", "get", "patch"},
+    "/deployments/{deployment_id}/promote": {"post"},
+    "/deployments/{deployment_id}/rollback": {"post"},
     "/files": {"get", "post"},
     "/files/{file_id}": {"delete", "get"},
     "/files/{file_id}/content": {"get"},

@@ -356,7 +356,7 @@ async def test_the_log_has_one_line_of_each(served: Served, caplog: pytest.LogCa
 
 
 def _coalescers(served: Served) -> list[Any]:
-    return list(served.bench.services.coalescers._by_application.values())
+    return list(served.bench.services.coalescers._by_deployment.values())
 
 
 async def _until(is_so: Any) -> None:

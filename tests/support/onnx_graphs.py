@@ -62,9 +62,10 @@ def echo_columns(columns: dict[str, str], tail: Shape = ()) -> bytes:
     )
 
 
-def lookup() -> bytes:
-    """`index` int64[N] → `value` float32[N], 10 times the index; an index over 3 fails the whole batch."""
-    table = helper.make_tensor("table", TensorProto.FLOAT, [4], [0.0, 10.0, 20.0, 30.0])
+def lookup(length: int = 4) -> bytes:
+    """`index` int64[N] → `value` float32[N], 10 times the index; one of `length` or more fails the whole batch."""
+    values = [10.0 * index for index in range(length)]
+    table = helper.make_tensor("table", TensorProto.FLOAT, [length], values)
     return _model(
         [helper.make_node("Gather", ["table", "index"], ["value"])],
         [_value("index", "int64", ["N"])],

@@ -42,9 +42,8 @@ def slept(client: httpx.Client, platform: RunningPlatform, name: str) -> dict[st
     def is_asleep() -> dict[str, Any] | None:
         shown: dict[str, Any] = client.get(f"/deployments/{name}").json()
         assert shown["status"] == "ready", shown["events"]
-        return (
-            shown if shown["replicas"] == {"desired": 0, "ready": 0} and not platform.titled(name) else None
-        )
+        is_so = shown["replicas"] == {"desired": 0, "ready": 0} and not platform.titled(shown["application"])
+        return shown if is_so else None
 
     return until(is_asleep, timeout_s=60, what="no replica")
 
@@ -68,8 +67,9 @@ def test_one_replica_is_started_for_many_callers(
         replicas: set[int] = set()
         states: set[str] = set()
         while not is_over.wait(0.2):
-            replicas |= {each.pid for each in platform.titled(name)}
-            states.add(client.get(f"/deployments/{name}").json()["status"])
+            shown = client.get(f"/deployments/{name}").json()
+            replicas |= {each.pid for each in platform.titled(shown["application"])}
+            states.add(shown["status"])
         return replicas, states
 
     def predict(row: dict[str, Any]) -> tuple[int, object]:
@@ -103,7 +103,7 @@ def test_who_cannot_wait_for_the_first_replica_is_sent_away(
     """503 at its deadline, with when to come back; it wakes the deployment for whoever comes next."""
     slept(client, platform, sleeper["id"])
     row = json.loads(GOLDEN.read_text("utf-8").splitlines()[0])
-    body = {"inputs": [row["pixels"]], "options": {"timeout_ms": 300}}
+    body = {"inputs": [row["pixels"]], "options": {"timeout_ms": 10}}
     hasty = client.post("/predict/sleepy", json=body)
     assert (hasty.status_code, hasty.json()["error"]["code"]) == (503, "unavailable")
     assert int(hasty.headers["retry-after"]) >= 1

@@ -113,6 +113,7 @@ def test_redis_killed_loses_nothing_that_was_accepted(
 def test_counts_survive_kills(client: httpx.Client, platform: RunningPlatform) -> None:
     """Replica, ingress and Redis killed one after another: what was counted stays, and counting goes on."""
     (name,) = client.get("/models/digits").json()["deployments"]
+    application = client.get(f"/deployments/{name}").json()["application"]
 
     def total() -> int | None:
         try:
@@ -132,7 +133,7 @@ def test_counts_survive_kills(client: httpx.Client, platform: RunningPlatform) -
     assert all(predicted() for _ in range(20))
     until(lambda: total() == before + 20, timeout_s=10, what="20 predictions counted")
     kills: list[tuple[str, Callable[[], object]]] = [
-        ("replica", lambda: platform.kill(f"ray::ServeReplica:{name}")),
+        ("replica", lambda: platform.kill(f"ray::ServeReplica:{application}")),
         ("ingress", lambda: platform.kill("ray::ServeReplica:ingress")),
         ("Redis", lambda: kill_redis(platform)),
     ]

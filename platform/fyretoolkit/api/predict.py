@@ -27,7 +27,7 @@ from fyretoolkit.api.services import Services
 from fyretoolkit.core import organizations
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.metrics import REJECTED
-from fyretoolkit.serving.predict import SEND_FEWER
+from fyretoolkit.serving.parsing import SEND_FEWER
 
 PATH = "/predict/"
 _DRAIN_S = 15.0

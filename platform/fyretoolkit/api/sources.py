@@ -34,6 +34,8 @@ class Source:
     spec: Mapping[str, object] | None = None
     is_id_final: bool = True
     """Whether the package's manifest may not name the model any more."""
+    version: str | None = None
+    """The registered model whose content it is, where that is to answer for another one."""
 
 
 def check_address(settings: Settings, field: str, url: str, purpose: Purpose = Purpose.SOURCE) -> ParsedUrl:
@@ -84,8 +86,9 @@ async def resolve_source(services: Services, org: str, uri: str, model_id: str |
     if existing is not None and await _is_other_content(services, org, existing.source_uri, source.uri):
         raise PlatformError(
             "model_conflict",
-            f"The model id {existing.id} is in use by other content. Choose another model_id, "
-            f"or deploy the existing model with models://{existing.id}.",
+            f"The model id {existing.id} is in use by other content. Choose another model_id; "
+            f"as a new version of {existing.id}, register this with POST /models under another id, then deploy it with "
+            f'model_uri "models://<that id>" and model_id "{existing.id}".',
         )
     if existing is not None:
         require_artifact(existing)
@@ -138,10 +141,40 @@ async def _registered(services: Services, org: str, name: str, model_id: str | N
     model = await services.models.get(org, name) if is_slug(name) else None
     if model is None:
         raise PlatformError("model_not_found")
-    if model_id not in (None, name):
-        raise invalid_field("model_id", f"model_uri names the model {name}. Leave model_id out.")
     require_artifact(model)
-    return Source(name, f"models://{name}", is_id_chosen=True, artifact=model.artifact, spec=model.spec)
+    version = None
+    if model_id is not None and model_id != name:
+        await _check_version(services, org, model, model_id)
+        version = name
+    return Source(
+        model_id or name,
+        f"models://{name}",
+        is_id_chosen=True,
+        artifact=model.artifact,
+        spec=model.spec,
+        version=version,
+    )
+
+
+async def _check_version(services: Services, org: str, model: Model, answers_for: str) -> None:
+    """Refuses a model as a new version of another one that is not there, or that takes other inputs."""
+    other = await services.models.get(org, answers_for)
+    if other is None:
+        raise about_field(
+            "model_id",
+            PlatformError(
+                "model_not_found",
+                f"With {_REGISTERED[0]} in model_uri, model_id is the model that this is to be a version of, and there "
+                f"is no {answers_for}. Leave model_id out, or list the models with GET /models.",
+            ),
+        )
+    _, spec = require_artifact(other)
+    kinds = spec["kind"], (model.spec or {}).get("kind")
+    if kinds[0] != kinds[1]:
+        raise invalid_field(
+            "model_id",
+            f"{model.id} takes {kinds[1]} inputs and {answers_for} {kinds[0]} inputs, so it cannot be a version of it.",
+        )
 
 
 def require_artifact(model: Model) -> tuple[str, Mapping[str, object]]:

@@ -20,8 +20,8 @@ class Nodes:
         return self._nodes
 
     def is_unplaced(self, actor_name: str) -> bool:
-        """Whether an actor that has not come up yet has no node so far; else its process is starting on one."""
-        return self._actor_nodes.get(actor_name) == ""
+        """Whether an actor that has not come up yet waits for room; else its process is starting on some node."""
+        return self._actor_addresses.get(actor_name) == ""
 
     @cached_property
     def _nodes(self) -> Sequence[Node]:
@@ -33,7 +33,10 @@ class Nodes:
         ]
 
     @cached_property
-    def _actor_nodes(self) -> Mapping[str, str]:
-        """The node of each actor that is being created, by the actor's name; empty while it has none."""
+    def _actor_addresses(self) -> Mapping[str, str]:
+        """Where the process of each actor that is being created is, by the actor's name; empty while it has none.
+
+        The node's id is there before that: it is the node that was asked.
+        """
         waiting: Mapping[str, Mapping[str, Any]] = state.actors(actor_state_name="PENDING_CREATION")
-        return {each["Name"]: each["Address"]["NodeID"] for each in waiting.values()}
+        return {each["Name"]: each["Address"]["IPAddress"] for each in waiting.values()}

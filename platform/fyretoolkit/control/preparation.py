@@ -88,8 +88,9 @@ class Preparer:
             PlatformError: with the code that the deployment fails with.
         """
         if deployment.model_uri.startswith(("models://", "fyre://models/")):
-            registered = await self._models.get(deployment.org, deployment.model)
-            return _usable(registered, deployment.model)
+            name = deployment.version or deployment.model
+            usable = _usable(await self._models.get(deployment.org, name), name)
+            return replace(usable, model=deployment.model)
         return await self._register(
             deployment, await self.load(deployment.org, deployment.model_uri, on_turn)
         )

@@ -44,9 +44,13 @@ class Deployment:
     is_scale_chosen: bool = False
     """Whether the caller named `replicas` or `autoscaling`; else the package's own manifest may."""
     traffic: int = 100
+    replaced: Mapping[str, int] | None = None
+    """The traffic that other deployments had before this one was promoted, by their ids; None: it was not."""
     num_gpus: float = 0.0
     max_wait_s: int | None = None
     """How long it may wait for capacity; None: as long as it may load."""
+    version: str | None = None
+    """The registered model whose content it serves as a version of `model`; None: `model` itself."""
     is_model_id_chosen: bool = False
     """Whether the caller named the model; else the package's own manifest may."""
     autoscaling: Mapping[str, int] | None = None

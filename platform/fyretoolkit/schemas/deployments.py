@@ -70,7 +70,10 @@ class DeploymentCreate(RequestModel):
     ] = 1
     model_id: Annotated[
         ModelId | None,
-        Field(description="The id of the model to register; else its manifest's or file name's."),
+        Field(
+            description="The id of the model to register; else its manifest's or file name's. With `models://<id>`: "
+            "the model that <id> is a new version of, to answer `/predict/<model_id>` beside its other deployments."
+        ),
     ] = None
     traffic: Traffic = 100
     num_gpus: Annotated[
@@ -202,7 +205,9 @@ class DeploymentResource(Resource):
     stage: Stage
     """How far a provisioning deployment is."""
     model: str
-    """The id of the model."""
+    """The id of the model that it answers for."""
+    version: str
+    """The id of the model whose content it serves: `model`, or a new version of that."""
     model_uri: str
     """Where the model came from, as it was asked for."""
     region: str
@@ -215,6 +220,8 @@ class DeploymentResource(Resource):
     """Bounds of the number of replicas; null: it is fixed."""
     batching: Batching | None
     """How rows are joined, measured at the first warm-up; null before."""
+    application: str
+    """Its application in Ray Serve, where operators find its replicas; another one after it took a standby replica."""
     num_gpus: float
     """GPUs for each replica; below 1 a share of one."""
     max_wait_s: int | None
@@ -242,12 +249,14 @@ class DeploymentResource(Resource):
                 "status": deployment.status,
                 "stage": deployment.stage,
                 "model": deployment.model,
+                "version": deployment.version or deployment.model,
                 "model_uri": deployment.model_uri,
                 "region": deployment.region,
                 "replicas": {"desired": deployment.desired_replicas, "ready": deployment.ready_replicas},
                 "traffic": deployment.traffic,
                 "autoscaling": deployment.autoscaling,
                 "batching": deployment.batching,
+                "application": deployment.application,
                 "num_gpus": deployment.num_gpus,
                 "max_wait_s": deployment.max_wait_s,
                 "events": [accepted, *events],

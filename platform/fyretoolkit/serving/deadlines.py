@@ -18,6 +18,12 @@ class Deadline:
         self.ends_at = time.monotonic() + timeout_ms / 1000
         """By the monotonic clock."""
 
+    def part(self, share: float) -> Deadline:
+        """One that leaves time for something else before this one: after a share of what is left now."""
+        found = Deadline(self._timeout_ms)
+        found.ends_at = time.monotonic() + max(self.left_s(), 0.0) * share
+        return found
+
     def left_s(self) -> float:
         """Seconds left; negative once it passed."""
         return self.ends_at - time.monotonic()

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,20 +19,20 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.models.codec import Decoded, ItemError
-from fyretoolkit.schemas.errors import about_field, invalid_field, parse_request
 from fyretoolkit.schemas.predictions import PredictionRequest
 from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.joining import Request, Share
+from fyretoolkit.serving.parsing import parse_prediction
 from fyretoolkit.serving.recording import Outcome, Recorder
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
 
-SEND_FEWER = "Send the inputs in several requests, or as a batch with POST /batch."
 _SMALL_BYTES = 1 << 16
 _SHOWN_ERRORS = 100
 _LOGGED_METADATA = ("correlation_id", "user_id")
 _MAX_LOGGED_CHARS = 200
+_CANARY_SHARE = 0.5
 
 logger = logging.getLogger("fyretoolkit.predictions")
 
@@ -117,18 +117,41 @@ class Predictor:
                 `invalid_input`, `row_failed`, `deadline_exceeded`.
             asyncio.CancelledError: the caller has gone.
         """
-        with self._recorder.begin() as outcome:
-            request = parse_prediction(body, self._limits, self._regions)
-            deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
-            _log_metadata(request.metadata, request_id)
-            route = self._routes.known(principal.org, model_id, request.options.region)
-            if route is None:
-                async with deadline.bounding():
-                    route = await self._routes.route(principal.org, model_id, request.options.region)
+        began = self._recorder.clock()
+        request = parse_prediction(body, self._limits, self._regions)
+        deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
+        _log_metadata(request.metadata, request_id)
+        route = self._routes.known(principal.org, model_id, request.options.region)
+        if route is None:
+            async with deadline.bounding():
+                route = await self._routes.route(principal.org, model_id, request.options.region)
+        caller = _Caller(principal, deadline, is_abandoned, len(body))
+        if route.incumbent is not None and (answer := await self._try_canary(route, request, caller, began)):
+            return answer
+        return await self._answer(route.incumbent or route, request, caller, began)
+
+    async def _try_canary(
+        self, route: Route, request: PredictionRequest, caller: _Caller, began: float
+    ) -> bytes | None:
+        """The answer of a new deployment, if all of it is good; a failure counts against it and is not the caller's.
+
+        It has half of the caller's time, so that the incumbent can answer in the other half.
+        """
+        strict = request.options.model_copy(update={"on_error": "fail"})
+        trying = replace(caller, deadline=caller.deadline.part(_CANARY_SHARE))
+        try:
+            return await self._answer(route, request.model_copy(update={"options": strict}), trying, began)
+        except Exception as error:  # noqa: BLE001 - whatever a canary does, the incumbent has its turn
+            logger.info(
+                json.dumps({"event": "canary_failed", "deployment": route.deployment, "error": str(error)})
+            )
+            return None
+
+    async def _answer(self, route: Route, request: PredictionRequest, caller: _Caller, began: float) -> bytes:
+        with self._recorder.begin(began) as outcome:
             outcome.routed(route, len(request.inputs))
-            caller = _Caller(principal, deadline, is_abandoned, len(body))
             results = await self._run_inputs(route, request, caller, outcome)
-            deadline.remaining_s()
+            caller.deadline.remaining_s()
             outcome.answered()
             return render_prediction(route, results, outcome, request.metadata)
 
@@ -152,7 +175,7 @@ class Predictor:
         try:
             request = parse_prediction(body, self._limits, self._regions)
             route = self._routes.known(principal.org, model_id, request.options.region)
-            if route is None:
+            if route is None or route.incumbent is not None:
                 return False
             decoded = route.codec.decode(request.inputs)
             if decoded.errors and not _is_refused(decoded.errors, request):
@@ -244,38 +267,6 @@ class Predictor:
         """Count a prediction that was refused unread, for the deployment that would have taken it, if one would."""
         if (route := self._routes.known(org, model_id)) is not None:
             self._recorder.record_error(route, error.code)
-
-
-def parse_prediction(body: bytes, limits: LimitSettings, regions: Collection[str]) -> PredictionRequest:
-    """The request in a body, within the limits.
-
-    Raises:
-        PlatformError: `malformed_json`, `invalid_request`, `payload_too_large`, `invalid_region`.
-    """
-    request = parse_request(body, PredictionRequest)
-    if len(request.inputs) > limits.max_inputs:
-        raise PlatformError(
-            "payload_too_large",
-            f"inputs holds {len(request.inputs)} items; at most {limits.max_inputs} fit in one request. "
-            + SEND_FEWER,
-        )
-    timeout_ms, region = request.options.timeout_ms, request.options.region
-    if timeout_ms is not None and timeout_ms > limits.max_timeout_ms:
-        raise invalid_field("options.timeout_ms", f"At most {limits.max_timeout_ms}.")
-    if region is not None and region not in regions:
-        raise unknown_region(region, regions, field="options.region")
-    return request
-
-
-def unknown_region(region: str, regions: Collection[str], *, field: str) -> PlatformError:
-    """The 422 that lists the regions there are; `field` is where the request names the unknown one."""
-    known = sorted(regions)
-    error = PlatformError(
-        "invalid_region",
-        f"Unknown region {region[:64]!r}. Known: {', '.join(known)}.",
-        details={"regions": known},
-    )
-    return about_field(field, error)
 
 
 def _note_share(outcome: Outcome, share: Share, began: float) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio.client import PubSub
 
@@ -56,10 +56,25 @@ class Route:
     standby: str | None = None
     """The Serve application, where it does not have the deployment's name."""
 
+    incumbent: Route | None = None
+    """Who answers what this one fails at: it has more of the model's traffic. None: this is the one that has most."""
+
     @property
     def application(self) -> str:
         """The Serve application whose replicas answer."""
         return self.standby or self.deployment
+
+
+def with_incumbent(routes: Sequence[Route]) -> list[Route]:
+    """The deployments of one model, each of the others knowing the incumbent.
+
+    That is the ready one with the most traffic, of equals the oldest. The rest are canaries: new, and less trusted.
+    """
+    ready = [route for route in routes if route.traffic > 0 and not route.is_degraded]
+    if len(ready) < 2:
+        return list(routes)
+    incumbent = min(ready, key=lambda route: (-route.traffic, route.deployment))
+    return [route if route is incumbent else replace(route, incumbent=incumbent) for route in routes]
 
 
 def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | None:
@@ -196,7 +211,8 @@ class RoutingTable:
             if deployment.status in _ROUTABLE and (route := await self._route_to(deployment)):
                 routes.setdefault(key, []).append(route)
         self._codecs.keep_only({route.artifact for group in routes.values() for route in group})
-        self._live, self._routes, self._version = live, routes, version
+        shared = {key: with_incumbent(group) for key, group in routes.items()}
+        self._live, self._routes, self._version = live, shared, version
         await self._on_renewed({each.id: each.application for group in live.values() for each in group})
 
     async def _route_to(self, deployment: Deployment) -> Route | None:

@@ -13,6 +13,7 @@ from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DEPLOYMENT, LIVE_DEPLOYMENT, DeploymentStatus, Stage, predecessors
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.core.quotas import Resource
+from fyretoolkit.core.traffic import Shift
 from fyretoolkit.store import keys
 from fyretoolkit.store.attempts import count_attempt
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
@@ -201,6 +202,39 @@ class DeploymentStore:
             call=secrets.token_hex(8),
         )
 
+    async def of_model(self, org: str, model: str) -> list[Deployment]:
+        """The organization's live deployments of a model, oldest first."""
+        async with translated():
+            found = await self._store.redis.zrangebylex(
+                keys.deployments_by_model(org), f"[{model} ", f"[{model} \x7f"
+            )
+        names = [str(member).partition(" ")[2] for member in found]
+        stored = await self._store.read_hashes([keys.deployment(org, name) for name in names])
+        deployments = [from_hash(Deployment, fields) for fields in stored if fields]
+        return [each for each in deployments if each.status in LIVE_DEPLOYMENT]
+
+    async def shift(self, shift: Shift, deployments: Sequence[Deployment], *, message: str) -> bool:
+        """Change the traffic of those of the deployments that a shift names, all at once.
+
+        False, and nothing was changed, if one of them is not live by now, or was changed since it was read.
+        """
+        named = [each for each in deployments if each.id in shift.weights]
+        records = [
+            key
+            for each in named
+            for key in (keys.deployment(each.org, each.id), keys.deployment_events(each.org, each.id))
+        ]
+        argument = {
+            "live": LIVE_DEPLOYMENT,
+            "updated": int(time.time()),
+            "channel": keys.CHANGES_CHANNEL,
+            "deployments": [_new_weight(each, shift, message) for each in named],
+        }
+        answer = await self._store.run(
+            "shift_traffic", [keys.ROUTES_VERSION, *records], [script_argument(argument)]
+        )
+        return bool(answer == "changed")
+
     async def transition(
         self,
         deployment: Deployment,
@@ -309,6 +343,20 @@ class DeploymentStore:
 def _records_of_model(deployment: Deployment) -> list[str]:
     """The keys under which its model is looked up: the organization's own, then the public one."""
     return [keys.model(org, deployment.model) for org in (deployment.org, PUBLIC_ORG)]
+
+
+def _new_weight(deployment: Deployment, shift: Shift, message: str) -> dict[str, object]:
+    """A deployment's entry in the argument of `shift_traffic.lua`."""
+    weight = shift.weights[deployment.id]
+    entry: dict[str, object] = {
+        "revision": str(deployment.revision),
+        "traffic": weight,
+        "event": _event("traffic", f"{message} Traffic here: {deployment.traffic} → {weight}."),
+        "message": change_message("deployment", deployment.org, deployment.id),
+    }
+    if deployment.id == shift.target.id:
+        entry["replaced"] = json.dumps(shift.replaced) if shift.replaced else ""
+    return entry
 
 
 def _event(stage: str, message: str) -> str:

@@ -80,7 +80,8 @@ class Targets:
         rows = caller.upload(f"text\n{GOOD}\n".encode(), "rows.csv")
         finished = caller.ended_job(caller.made("/batch/sentiment-v1", {"input_url": rows})["id"])
         deployment = caller.settled_deployment(model_uri="models://digits")
-        assert (finished["status"], deployment["status"]) == ("completed", "ready")
+        beside = caller.settled_deployment(model_uri="models://digits")
+        assert (finished["status"], deployment["status"], beside["status"]) == ("completed", "ready", "ready")
         self.deployment = deployment["id"]
         going = caller.made("/deployments", {"model_uri": f"{NOWHERE}.onnx", "region": REGION})["id"]
         canceled = caller.made("/batch/digits", {"input_url": f"{NOWHERE}.csv"})["id"]

@@ -144,6 +144,8 @@ def test_what_is_foreign_is_unknown(
         ("GET", f"/deployments/{deployment['id']}", f"/deployments/dep_{unknown}", None),
         ("DELETE", f"/deployments/{deployment['id']}", f"/deployments/dep_{unknown}", None),
         ("PATCH", f"/deployments/{deployment['id']}", f"/deployments/dep_{unknown}", {"replicas": 2}),
+        ("POST", f"/deployments/{deployment['id']}/promote", f"/deployments/dep_{unknown}/promote", None),
+        ("POST", f"/deployments/{deployment['id']}/rollback", f"/deployments/dep_{unknown}/rollback", None),
         ("GET", f"/metrics/{deployment['id']}", f"/metrics/dep_{unknown}", None),
         ("GET", f"/models/{deployment['model']}", "/models/unknown", None),
         ("POST", f"/models/{deployment['model']}/archive", "/models/unknown/archive", None),

@@ -21,7 +21,7 @@ OPERATIONS = {
     ("GET", "/models"), ("POST", "/models"), ("GET", "/models/{}"), ("POST", "/models/{}/publish"),
     ("POST", "/models/{}/archive"),
     ("GET", "/deployments"), ("POST", "/deployments"), ("GET", "/deployments/{}"), ("PATCH", "/deployments/{}"),
-    ("DELETE", "/deployments/{}"),
+    ("DELETE", "/deployments/{}"), ("POST", "/deployments/{}/promote"), ("POST", "/deployments/{}/rollback"),
     ("GET", "/metrics/{}"),
     ("GET", "/files"), ("POST", "/files"), ("GET", "/files/{}"), ("GET", "/files/{}/content"), ("DELETE", "/files/{}"),
     ("GET", "/healthz"), ("GET", "/readyz"),

@@ -86,6 +86,7 @@ def test_writes(new_org: NewOrg) -> None:
     caller = new_org("free").caller
     for method, path in [
         ("POST", "/deployments"), ("PATCH", "/deployments/dep_x"), ("DELETE", "/deployments/dep_x"),
+        ("POST", "/deployments/dep_x/promote"), ("POST", "/deployments/dep_x/rollback"),
         ("POST", "/batch/digits"), ("POST", "/jobs/job_x/cancel"), ("POST", "/models"),
         ("POST", "/models/digits/publish"), ("POST", "/models/digits/archive"), ("POST", "/files"),
         ("DELETE", "/files/file_x"), ("POST", "/api_keys"), ("POST", "/api_keys/key_x/rotate"),

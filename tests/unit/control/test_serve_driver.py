@@ -161,7 +161,7 @@ def test_which_replicas_are_up_and_whether_there_was_room(
     [
         ({"CPU": 0.05}, {"r0": ""}, True),
         ({"CPU": 1.0}, {"r0": ""}, False),
-        ({"CPU": 0.05}, {"r0": "n"}, False),
+        ({"CPU": 0.05}, {"r0": "10.0.0.1"}, False),
         ({"CPU": 0.05}, {}, False),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_replica_that_waits_for_room_is_told_from_one_that_starts(
 ) -> None:
     """Both have no node by Serve's details. What is starting has taken what it asked for: little may be free."""
     monkeypatch.setattr(Nodes, "known", lambda _: [Node({"region": "eu"}, free)])
-    monkeypatch.setattr(Nodes, "_actor_nodes", actors)
+    monkeypatch.setattr(Nodes, "_actor_addresses", actors)
     options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
     waiting = [{"state": "STARTING", "actor_name": "r0"}]
     found = _application(NAME, details(waiting, num_replicas=1, ray_actor_options=options), Nodes())

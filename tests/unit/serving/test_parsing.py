@@ -12,7 +12,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import parse_request, render_error
 from fyretoolkit.schemas.metadata import MAX_DEPTH
 from fyretoolkit.schemas.predictions import PredictionRequest
-from fyretoolkit.serving.predict import parse_prediction
+from fyretoolkit.serving.parsing import parse_prediction
 from fyretoolkit.settings import LimitSettings
 
 _JSON = st.recursive(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -19,6 +20,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
 from fyretoolkit.core.lifecycles import LIVE_DEPLOYMENT, DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG, Principal, Scope
+from fyretoolkit.core.traffic import Shift, plan_promotion, plan_rollback
 from fyretoolkit.schemas.deployments import (
     DeletedDeployment,
     DeploymentChange,
@@ -26,7 +28,7 @@ from fyretoolkit.schemas.deployments import (
     DeploymentResource,
 )
 from fyretoolkit.schemas.pages import Page, PageQuery
-from fyretoolkit.serving.predict import unknown_region
+from fyretoolkit.serving.parsing import unknown_region
 from fyretoolkit.store.creation import CreationOutcome
 
 COLLECTION = "/deployments"
@@ -119,10 +121,27 @@ async def change_deployment(
         changes = _changes(deployment, body)
         if await services.deployments.change(deployment, changes, message=_described(body)):
             return await _resource_of(services, await _changeable(services, principal, deployment_id))
-    raise PlatformError(
-        "deployment_not_changeable",
-        "Other calls change this deployment at the same time. Read it with GET /deployments/{id} and try again.",
-    )
+    raise _contended()
+
+
+@router.post(
+    COLLECTION + "/{deployment_id}/promote",
+    summary="Promote a deployment",
+    responses=failures("deployment_not_found", "deployment_not_changeable"),
+)
+async def promote_deployment(deployment_id: str, principal: Writer, services: Parts) -> DeploymentResource:
+    """Gives it all traffic of its model, in one step; what it took from the others is kept for a rollback."""
+    return await _shift(services, principal, deployment_id, plan_promotion, "promoted")
+
+
+@router.post(
+    COLLECTION + "/{deployment_id}/rollback",
+    summary="Roll a deployment back",
+    responses=failures("deployment_not_found", "deployment_not_changeable"),
+)
+async def roll_deployment_back(deployment_id: str, principal: Writer, services: Parts) -> DeploymentResource:
+    """Takes all traffic from it, in one step; the model's other deployments have what they had before it."""
+    return await _shift(services, principal, deployment_id, plan_rollback, "rolled back")
 
 
 @router.delete(
@@ -140,6 +159,32 @@ async def delete_deployment(deployment_id: str, principal: Writer, services: Par
             deployment, DeploymentStatus.DRAINING, message="The caller deleted it."
         )
     return DeletedDeployment(id=deployment.id)
+
+
+async def _shift(
+    services: Services,
+    principal: Principal,
+    deployment_id: str,
+    plan: Callable[[Deployment, Sequence[Deployment]], Shift],
+    done: str,
+) -> DeploymentResource:
+    """Decide how the traffic of a deployment's model is to be shared, and have it so."""
+    for _ in range(_CHANGE_ATTEMPTS):  # decided anew when another change came between look and change
+        deployment = await _changeable(services, principal, deployment_id)
+        siblings = await services.deployments.of_model(deployment.org, deployment.model)
+        siblings = [each for each in siblings if each.id != deployment.id]
+        shift = plan(deployment, siblings)
+        message = f"The caller had {deployment.id} {done}."
+        if await services.deployments.shift(shift, [deployment, *siblings], message=message):
+            return await _resource_of(services, await _changeable(services, principal, deployment_id))
+    raise _contended()
+
+
+def _contended() -> PlatformError:
+    return PlatformError(
+        "deployment_not_changeable",
+        "Other calls change this deployment at the same time. Read it with GET /deployments/{id} and try again.",
+    )
 
 
 def _is_listed(deployment: Deployment) -> bool:
@@ -166,6 +211,7 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
         replicas=body.replicas,
         traffic=body.traffic,
         num_gpus=body.num_gpus,
+        version=source.version,
         is_model_id_chosen=source.is_id_chosen,
         max_wait_s=body.max_wait_s,
         is_scale_chosen=bool(body.model_fields_set & {"replicas", "autoscaling"}),

@@ -1,0 +1,224 @@
+"""New deployments of a model beside old ones: who answers when the new one fails, promotion and rollback."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fyretoolkit.control.preparation import Preparer
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.organizations import DEMO_ORG
+from tests.support import onnx_graphs
+from tests.support.api_bench import Bench, InProcessCall
+from tests.support.model_packages import write_package
+
+pytestmark = pytest.mark.anyio
+
+DIGIT = [[0.0] * 64]
+
+
+async def pair(
+    bench: Bench, *, old: int = 60, new: int = 40, **changes: Any
+) -> tuple[Deployment, Deployment]:
+    """The incumbent and a canary of the same model, both ready."""
+    incumbent = await bench.deploy("digits", org=DEMO_ORG, traffic=old)
+    return incumbent, await bench.deploy("digits", org=DEMO_ORG, traffic=new, **changes)
+
+
+class Broken:
+    """What a replica does whose every run is a defect."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("a defect")
+
+
+def breaking(bench: Bench, deployment: Deployment) -> None:
+    """From now on its replicas answer nothing but defects."""
+    bench.call.runners[deployment.id] = Broken()  # type: ignore[assignment]
+
+
+async def totals(bench: Bench, deployment: Deployment) -> tuple[int, int, dict[str, int]]:
+    """Of its metrics: succeeded, failed, errors by code."""
+    await bench.services.recorder.flush()
+    found = (await bench.request("GET", f"/metrics/{deployment.id}")).json()["metrics"]
+    return found["requests"]["succeeded"], found["requests"]["failed"], found["errors"]["by_code"]
+
+
+async def test_what_a_canary_fails_at_the_incumbent_answers(bench: Bench) -> None:
+    """No caller sees it, and the metrics say whose fault it was."""
+    incumbent, canary = await pair(bench)
+    breaking(bench, canary)
+    answers = [await bench.predict("digits", DIGIT) for _ in range(40)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["usage"]["deployment"] for answer in answers} == {incumbent.id}
+    succeeded, failed, codes = await totals(bench, canary)
+    assert succeeded == 0
+    assert failed > 0
+    assert codes == {"internal_error": failed}
+    assert await totals(bench, incumbent) == (40, 0, {})
+
+
+async def test_an_incumbent_is_not_helped_by_a_canary(bench: Bench) -> None:
+    """It is the one that is trusted: its failure is the caller's answer."""
+    incumbent, canary = await pair(bench)
+    breaking(bench, incumbent)
+    answers = [await bench.predict("digits", DIGIT) for _ in range(40)]
+    assert {answer.status_code for answer in answers} == {200, 500}
+    assert {answer.json()["usage"]["deployment"] for answer in answers if answer.status_code == 200} == {
+        canary.id
+    }
+
+
+async def test_a_canary_that_hangs_leaves_time_for_the_incumbent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has half of the caller's time."""
+    incumbent, canary = await pair(bench, old=51, new=49)
+    answer = InProcessCall.__call__
+
+    async def hang(call: InProcessCall, application: str, *arguments: Any) -> Any:
+        if application == canary.id:
+            await asyncio.sleep(60)
+        return await answer(call, application, *arguments)
+
+    monkeypatch.setattr(InProcessCall, "__call__", hang)
+    for _ in range(12):
+        found = await bench.predict("digits", DIGIT, options={"timeout_ms": 400})
+        assert found.status_code == 200, found.text
+        assert found.json()["usage"]["deployment"] == incumbent.id
+    _, failed, codes = await totals(bench, canary)
+    assert codes == {"deadline_exceeded": failed}
+    assert failed > 0
+
+
+async def test_rows_that_a_canary_cannot_run_are_run_by_the_incumbent(bench: Bench, tmp_path: Path) -> None:
+    """A new version that takes other inputs, asked to go on at errors: no item of the answer is one."""
+    folder = tmp_path / "digits"
+    write_package(folder, onnx_graphs.echo("float32", ["N", 3], name="pixels"))
+    incumbent = await bench.deploy("digits", org=DEMO_ORG, traffic=60)
+    other = await bench.add_model("other", org=DEMO_ORG, folder=folder)
+    canary = await bench.deploy("digits", org=DEMO_ORG, traffic=40, artifact=other.artifact, spec=other.spec)
+    for _ in range(20):
+        found = await bench.predict("digits", DIGIT, options={"on_error": "continue"})
+        assert [("label" in item) for item in found.json()["results"]] == [True]
+    _, failed, codes = await totals(bench, canary)
+    assert codes == {"invalid_input": failed}
+    assert (await totals(bench, incumbent))[0] == 20
+
+
+async def test_what_nobody_can_answer_is_the_callers_error(bench: Bench) -> None:
+    """As the incumbent says it."""
+    await pair(bench)
+    answers = [await bench.predict("digits", [["no number"]]) for _ in range(10)]
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {
+        (422, "invalid_input")
+    }
+
+
+async def test_a_promotion_and_its_undoing(bench: Bench) -> None:
+    """Each is one call, seen by the next prediction; both deployments tell of it."""
+    incumbent, canary = await pair(bench, old=90, new=10)
+    promoted = await bench.request("POST", f"/deployments/{canary.id}/promote")
+    assert (promoted.status_code, promoted.json()["traffic"]) == (200, 100)
+    await bench.services.routes.refresh_if_changed()
+    answers = [(await bench.predict("digits", DIGIT)).json() for _ in range(8)]
+    assert {answer["usage"]["deployment"] for answer in answers} == {canary.id}
+    back = await bench.request("POST", f"/deployments/{canary.id}/rollback")
+    assert (back.status_code, back.json()["traffic"]) == (200, 0)
+    await bench.services.routes.refresh_if_changed()
+    answers = [(await bench.predict("digits", DIGIT)).json() for _ in range(8)]
+    assert {answer["usage"]["deployment"] for answer in answers} == {incumbent.id}
+    told = (await bench.request("GET", f"/deployments/{incumbent.id}")).json()
+    assert told["traffic"] == 90
+    assert [event["message"].partition("Traffic here: ")[2] for event in told["events"][-2:]] == [
+        "90 → 0.",
+        "0 → 90.",
+    ]
+
+
+async def test_both_calls_may_be_repeated(bench: Bench) -> None:
+    """A client that lost the answer sends it again: nothing else changes."""
+    incumbent, canary = await pair(bench, old=90, new=10)
+    for call, weights in (("promote", (0, 100)), ("rollback", (90, 0))):
+        for _ in range(2):
+            assert (await bench.request("POST", f"/deployments/{canary.id}/{call}")).status_code == 200
+            found = [await bench.services.deployments.get(DEMO_ORG, each.id) for each in (incumbent, canary)]
+            assert tuple(each.traffic for each in found if each) == weights
+
+
+async def test_one_that_is_not_ready_is_not_promoted(bench: Bench) -> None:
+    """And the other keeps its traffic."""
+    incumbent, coming = await pair(bench, status=DeploymentStatus.PROVISIONING)
+    refused = await bench.request("POST", f"/deployments/{coming.id}/promote")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "deployment_not_changeable")
+    found = await bench.services.deployments.get(DEMO_ORG, incumbent.id)
+    assert found is not None
+    assert found.traffic == 60
+
+
+async def test_the_last_one_cannot_be_rolled_back(bench: Bench) -> None:
+    """Nothing would answer."""
+    only = await bench.deploy("digits", org=DEMO_ORG)
+    refused = await bench.request("POST", f"/deployments/{only.id}/rollback")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "deployment_not_changeable")
+
+
+@pytest.mark.parametrize("call", ["promote", "rollback"])
+async def test_anothers_deployment_is_unknown(bench: Bench, call: str) -> None:
+    """Whether it exists is not told."""
+    foreign = await bench.deploy("digits", org="org_b")
+    refused = await bench.request("POST", f"/deployments/{foreign.id}/{call}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "deployment_not_found")
+
+
+async def test_a_change_in_between_is_not_overwritten(bench: Bench) -> None:
+    """All weights are written, or none: decided anew on what is there by then."""
+    incumbent, canary = await pair(bench, old=90, new=10)
+    calls = [bench.request("POST", f"/deployments/{canary.id}/promote")]
+    calls += [bench.request("PATCH", f"/deployments/{incumbent.id}", json={"replicas": n}) for n in (2, 3)]
+    answers = await asyncio.gather(*calls)
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    found = [await bench.services.deployments.get(DEMO_ORG, each.id) for each in (incumbent, canary)]
+    assert [each.traffic for each in found if each] == [0, 100]
+
+
+async def test_a_registered_model_answers_as_a_version_of_another(bench: Bench) -> None:
+    """Beside the model's own deployments, at the same path. The controller serves its content."""
+    await bench.add_model("sentiment-v1")
+    second = await bench.add_model("sentiment-v2")
+    made = await bench.create_deployment(
+        model_uri="models://sentiment-v2", model_id="sentiment-v1", traffic=10
+    )
+    assert made.status_code == 201, made.text
+    found = made.json()
+    assert (found["model"], found["version"], found["endpoint"]) == (
+        "sentiment-v1", "sentiment-v2", "/predict/sentiment-v1",
+    )  # fmt: skip
+    stored = await bench.services.deployments.get(DEMO_ORG, found["id"])
+    assert stored is not None
+    settings, models = bench.services.settings, bench.services.models
+    prepared = await Preparer(settings, models, bench.services.files).prepare(stored)
+    assert (prepared.model, prepared.artifact) == ("sentiment-v1", second.artifact)
+
+
+async def test_a_version_of_nothing(bench: Bench) -> None:
+    """Most likely `model_id` was meant to name it anew, which a registered model cannot be."""
+    await bench.add_model("digits")
+    refused = await bench.create_deployment(model_uri="models://digits", model_id="other")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (404, "model_not_found")
+    assert error["details"]["fields"][0]["path"] == "model_id"
+
+
+async def test_a_version_that_takes_other_inputs(bench: Bench) -> None:
+    """Numbers where texts come."""
+    await bench.add_model("digits")
+    await bench.add_model("sentiment-v1")
+    refused = await bench.create_deployment(model_uri="models://digits", model_id="sentiment-v1")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "invalid_request")
+    assert "digits takes tensor inputs and sentiment-v1 text inputs" in error["message"]
