@@ -34,6 +34,7 @@ from fyretoolkit.core.deployments import (
     WarmUp,
     observed_counts,
     plan,
+    scale_from_outside,
 )
 from fyretoolkit.core.errors import OF_REQUESTS, PlatformError
 from fyretoolkit.core.ids import new_id
@@ -142,6 +143,9 @@ class DeploymentReconciler:
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
         by_name = {application.name: application for application in observed}
         for deployment in desired:
+            if (wanted := scale_from_outside(deployment, by_name.get(deployment.application))) is not None:
+                await self._deployments.adopt_scale(deployment, wanted, epoch=self._epoch)
+                continue  # decided on at the next look, which the change brings about
             ready, target = observed_counts(deployment, by_name.get(deployment.application))
             if (ready, target) != (deployment.ready_replicas, deployment.target_replicas):
                 await self._deployments.observe(

@@ -87,6 +87,7 @@ def _application(name: str, details: ApplicationDetails, nodes: Nodes) -> Applic
         target_replicas=deployment.target_num_replicas,
         shortage=_shortage(deployment, nodes),
         ask=_ask_of(deployment),
+        is_scalable=details.external_scaler_enabled,
         is_placed=any(replica.node_id for replica in deployment.replicas),
     )
 
@@ -165,8 +166,16 @@ def _run(name: str, ask: Ask, scale: Mapping[str, Any]) -> None:
         **scale,
     }
     application = serve.deployment(ModelServer).options(_internal=True, **options).bind()
+    target = serve.RunTarget(
+        application,
+        name=name,
+        route_prefix=None,
+        logging_config=QUIET,
+        # Where the number is fixed, operators may scale it in Serve; where load decides, the next look would undo that.
+        external_scaler_enabled="num_replicas" in scale,
+    )
     serve.run_many(
-        [serve.RunTarget(application, name=name, route_prefix=None, logging_config=QUIET)],
+        [target],
         wait_for_ingress_deployment_creation=False,
         wait_for_applications_running=False,
     )

@@ -122,6 +122,8 @@ class Application:
     """What each of its replicas needs; None while Serve does not say."""
     is_placed: bool = True
     """Whether a replica of it found a node."""
+    is_scalable: bool = False
+    """Whether operators may scale it in Serve: its number of replicas is fixed."""
 
     @property
     def may_sleep(self) -> bool:
@@ -221,6 +223,21 @@ def observed_counts(deployment: Deployment, application: Application | None) -> 
     # What Serve aims at under bounds that are no longer wanted says nothing of those that are.
     is_scaled = application.replica_range in (None, deployment.replica_range)
     return application.running_replicas, application.target_replicas if is_scaled else known[1]
+
+
+def scale_from_outside(deployment: Deployment, application: Application | None) -> int | None:
+    """The number of replicas that an operator set in Serve, which is what is wanted from now on; None: nobody did.
+
+    Serve goes to what it was configured for unless it was told otherwise, so the two differ only then. A change of the
+    caller's that Serve has yet to be told goes first. 0 is not taken over: until it is scaled up again the deployment
+    is out of service, and stays what it was.
+    """
+    if application is None or not application.is_scalable or application.replica_range is None:
+        return None
+    configured, _ = application.replica_range
+    target = application.target_replicas
+    is_known_to_serve = deployment.autoscaling is None and deployment.replicas == configured
+    return target if is_known_to_serve and target not in (0, configured) else None
 
 
 def plan(

@@ -172,6 +172,18 @@ class DeploymentStore:
             spent_s=_SPENT_S,
         )
 
+    async def adopt_scale(self, deployment: Deployment, replicas: int, *, epoch: int) -> bool:
+        """What an operator set in Serve is what is wanted; False if it is not live, or was changed meanwhile."""
+        return await self._change(
+            deployment,
+            LIVE_DEPLOYMENT,
+            {"replicas": replicas, "is_scale_chosen": True},
+            epoch=str(epoch),
+            event=_event("scaled", f"An operator set replicas {replicas} in Ray Serve."),
+            revision=str(deployment.revision),
+            is_revised=True,
+        )
+
     async def observe(
         self, deployment: Deployment, *, epoch: int, ready_replicas: int, target_replicas: int | None
     ) -> bool:

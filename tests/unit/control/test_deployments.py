@@ -306,3 +306,18 @@ async def test_what_takes_controllers_down_fails_after_three(scene: Scene) -> No
     assert failed.error is not None
     assert failed.error["code"] == "load_timeout"
     assert scene.preparer.calls == 3
+
+
+async def test_an_operator_scales_in_serve(scene: Scene) -> None:
+    """The number is the deployment's from then on, told to Serve as its own; a new controller finds it."""
+    made, reconciler = await scene.create(), scene.reconciler()
+    await scene.settled(made, reconciler, "ready")
+    before = scene.serve.applications[made.id]
+    scene.serve.applications[made.id] = replace(before, is_scalable=True, target_replicas=2)
+    scene.epoch = await scene.deployments.new_controller_epoch()
+    await scene.until(lambda: scene.serve.applied[-1] == (2, 2), scene.reconciler())
+    found = await scene.deployments.get("org_a", made.id)
+    assert found is not None
+    assert (found.replicas, found.desired_replicas) == (2, 2)
+    events = await scene.deployments.events("org_a", made.id)
+    assert "An operator set replicas 2 in Ray Serve." in [event["message"] for event in events]

@@ -26,6 +26,7 @@ from fyretoolkit.core.deployments import (
     WarmUp,
     observed_counts,
     plan,
+    scale_from_outside,
 )
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 
@@ -304,6 +305,29 @@ def test_a_second_replica_without_room_fails_nobody() -> None:
     loading = deployment("provisioning", "starting", age_s=20)
     observed = application("starting", shortage=SHORTAGE, replica_range=(1, 1))
     assert plan([loading], [observed], NOW, bounds=replace(BOUNDS, place_s=5)) == []
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "wanted"),
+    [
+        (READY, application("running", 1, replica_range=(1, 1), target_replicas=2, is_scalable=True), 2),
+        (READY, application("running", 1, replica_range=(1, 1), target_replicas=1, is_scalable=True), None),
+        (READY, application("running", 1, replica_range=(1, 1), target_replicas=0, is_scalable=True), None),
+        (READY, application("running", 1, replica_range=(3, 3), target_replicas=2, is_scalable=True), None),
+        (READY, application("running", 1, replica_range=(1, 1), target_replicas=2), None),
+        (BOUNDED, application("running", 1, replica_range=(1, 1), target_replicas=2, is_scalable=True), None),
+        (READY, application("starting", is_scalable=True), None),
+        (READY, None, None),
+    ],
+)
+def test_what_an_operator_set_in_serve_is_wanted(
+    desired: Deployment, observed: Application | None, wanted: int | None
+) -> None:
+    """Where Serve aims at another number than it is configured for, as it does when nobody tells it otherwise.
+
+    What the caller asked for since, and Serve was not told yet, is newer. Load that decides is no operator.
+    """
+    assert scale_from_outside(desired, observed) == wanted
 
 
 def test_orphans_are_removed() -> None:
