@@ -20,7 +20,7 @@ Content = bytes | mmap.mmap
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 HIGHEST_FIELD = 100
 """ONNX has numbers up to 26, and no extensions: what is far above is no ONNX."""
-MAX_STEPS = 5_000_000
+MAX_STEPS = 3_000_000
 """Fields of one file that are looked at; a transformer's graph has some ten thousand. About two seconds."""
 _MAX_VARINT_BYTES = 10
 _MAX_NAME_BYTES = 4096
@@ -53,7 +53,7 @@ class Budget:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: millions are made, and that would double what each costs
 class Message:
     """A message that lies in `content` from `start` to `end`."""
 
@@ -129,6 +129,8 @@ def numbers_run(*, floats: int, ints: int) -> re.Pattern[bytes]:
 
 
 def _varint(content: Content, position: int, end: int) -> tuple[int, int]:
+    if position < end and (byte := content[position]) < 0x80:  # nearly all are of one byte
+        return byte, position + 1
     value = 0
     for number in range(min(_MAX_VARINT_BYTES, end - position)):
         byte = content[position + number]
