@@ -35,6 +35,7 @@ def main() -> None:
 
 def _import_all() -> None:
     """Everything that a model may need, libraries included: afterwards little can be read."""
+
     import fyretoolkit.models.onnx_scan
     import fyretoolkit.models.runner
     import fyretoolkit.models.warmup  # noqa: F401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models import inspection, probe_process
 from fyretoolkit.models.inspection import Inspector, inspect
+from fyretoolkit.models.landlock import landlock_version
 from fyretoolkit.settings import PROJECT_ROOT
 from tests.support import onnx_graphs
 from tests.support.model_packages import word_tokenizer, write_package
+from tests.support.namespaces import are_namespaces_permitted
 from tests.support.platform import until
 
 GRAPH = onnx_graphs.echo("float32", ["N", 2])
@@ -187,6 +190,31 @@ def test_what_a_taken_over_child_says_is_not_believed(
     """A model that runs code of its own in there can write what it likes, and gets an error."""
     replace_probe(monkeypatch, f"sys.stdout.write({answer!r})")
     assert failure(tmp_path, GRAPH).code == "invalid_onnx"
+
+
+def test_fences_that_are_missing_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line, however many models are inspected without them; what is no fence is not repeated."""
+    answer = {"missing": ["landlock", "\n forged"], "error": {"code": "invalid_onnx", "message": "x"}}
+    replace_probe(monkeypatch, f"sys.stdout.write({json.dumps(answer)!r})")
+    inspection._note_missing.cache_clear()
+    for _ in range(2):
+        assert failure(tmp_path, GRAPH).message == "x"
+    (record,) = caplog.records
+    assert "landlock" in record.message
+    assert "forged" not in record.message
+
+
+def test_no_fence_is_missing_where_the_system_has_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model is loaded and run with all of them around it."""
+    if landlock_version() == 0 or not are_namespaces_permitted():
+        pytest.skip("this system lacks one")
+    inspection._note_missing.cache_clear()
+    inspect(write_package(tmp_path, onnx_graphs.token_sum(), None, word_tokenizer()), TIMEOUT_S)
+    assert caplog.records == []
 
 
 def test_an_endless_answer_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

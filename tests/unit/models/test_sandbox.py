@@ -18,6 +18,7 @@ from fyretoolkit.models import system_calls
 from fyretoolkit.models.landlock import landlock_version
 from fyretoolkit.models.sandbox import Fence
 from fyretoolkit.settings import PROJECT_ROOT
+from tests.support.namespaces import are_namespaces_permitted
 
 NOBODY = 65534
 HONEST = {"read_allowed", "compute"}
@@ -38,8 +39,7 @@ CONNECTIONS = {"tcp", "tcp_listen", "udp"}
 
 needs_landlock = pytest.mark.skipif(landlock_version() == 0, reason="the kernel has no Landlock")
 needs_namespaces = pytest.mark.skipif(
-    subprocess.run(["unshare", "--user", "--net", "true"], capture_output=True, check=False).returncode != 0,
-    reason="namespaces are not permitted here",
+    not are_namespaces_permitted(), reason="namespaces are not permitted here"
 )
 as_users = pytest.mark.parametrize(
     "user",
