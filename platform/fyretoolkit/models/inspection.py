@@ -142,7 +142,8 @@ def _read_outcome(outcome: Outcome, timeout_s: float) -> ModelSpec:
     if outcome.status in (None, -signal.SIGXCPU):
         raise PlatformError(
             "load_timeout",
-            f"The model did not load and answer once within {timeout_s:g} s. Use a smaller model.",
+            f"The model did not load and answer once within {timeout_s:g} s. "
+            "Use a smaller model, or raise deployments.inspect_timeout_s.",
         )
     if outcome.status != 0 or not outcome.answer:
         raise PlatformError("invalid_onnx", _how_it_ended(outcome))

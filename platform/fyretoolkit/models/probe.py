@@ -11,10 +11,19 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fyretoolkit.models.sandbox import Bounds, Fence, die_with_parent, leave_network, restrict
+
+_NEEDED = (
+    "numpy.random",
+    "fyretoolkit.models.manifest",
+    "fyretoolkit.models.onnx_scan",
+    "fyretoolkit.models.runner",
+    "fyretoolkit.models.warmup",
+)
 
 
 def main() -> None:
@@ -35,10 +44,8 @@ def main() -> None:
 
 def _import_all() -> None:
     """Everything that a model may need, libraries included: afterwards little can be read."""
-
-    import fyretoolkit.models.onnx_scan
-    import fyretoolkit.models.runner
-    import fyretoolkit.models.warmup  # noqa: F401
+    for name in _NEEDED:
+        import_module(name)
 
 
 def _answer(request: Mapping[str, Any], has_network: bool) -> dict[str, object]:
