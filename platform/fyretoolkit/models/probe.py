@@ -19,6 +19,7 @@ from fyretoolkit.models.sandbox import Bounds, Fence, die_with_parent, leave_net
 
 _NEEDED = (
     "numpy.random",
+    "tokenizers",
     "fyretoolkit.models.manifest",
     "fyretoolkit.models.onnx_scan",
     "fyretoolkit.models.runner",

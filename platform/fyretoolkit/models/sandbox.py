@@ -91,7 +91,8 @@ def restrict(bounds: Bounds, readable: Iterable[Path]) -> set[Fence]:
     _library().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _limit_resources(bounds)
     standing = set()
-    if confine_files([*_OWN_PATHS, *readable]):
+    is_alone = len([*Path("/proc/self/task").iterdir()]) == 1  # Landlock confines the thread that asks for it
+    if confine_files([*_OWN_PATHS, *readable]) and is_alone:
         standing.add(Fence.FILES)
     if filter_system_calls():
         standing.add(Fence.SYSTEM_CALLS)
