@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     introduce()
     with running_platform(has_demo_models=True) as platform:
         outcomes, usage = conduct(platform, chosen, max_bytes=_DEFAULT_MAX_BYTES)
-        return conclude([*_judge(outcomes, usage), _judge_left(leftovers(platform))])
+        return conclude([*judge(outcomes, usage), judge_left(leftovers(platform))])
 
 
 def conduct(
@@ -236,7 +236,8 @@ def _is_ended(process: psutil.Process) -> bool:
     return False
 
 
-def _judge(outcomes: Sequence[Outcome], usage: Usage) -> list[Finding]:
+def judge(outcomes: Sequence[Outcome], usage: Usage) -> list[Finding]:
+    """Whether each failed as it must, in time, and whether anybody else noticed."""
     wrong = [outcome.artifact.name for outcome in outcomes if not outcome.is_right]
     slowest = max(outcomes, key=lambda outcome: outcome.took_s)
     sent = len(usage.latencies_s) + len(usage.failures)
@@ -263,5 +264,6 @@ def _judge(outcomes: Sequence[Outcome], usage: Usage) -> list[Finding]:
     ]
 
 
-def _judge_left(left: Sequence[str]) -> Finding:
+def judge_left(left: Sequence[str]) -> Finding:
+    """Whether every inspection has ended as a process too."""
     return Finding(f"no process is left of the inspections: {', '.join(left) or 'none'}", not left)
