@@ -23,7 +23,7 @@ from fyretoolkit.models.onnx_operators import (
     refusal_of,
 )
 from fyretoolkit.models.onnx_tensors import check_sparse_tensor, check_tensor
-from fyretoolkit.models.onnx_wire import Budget, Content, MalformedError, Message, numbers_run
+from fyretoolkit.models.onnx_wire import Budget, Content, MalformedError, Message, unpacked_run
 
 MAX_NODES = 100_000
 """Of a graph or a function, with all that they call written out, and of the file as it is."""
@@ -35,7 +35,8 @@ _GRAPH = {"node": 1, "tensor": 5, "sparse_tensor": 15}
 _NODE = {"operator": 4, "attribute": 5, "domain": 7}
 _TENSORS, _GRAPHS, _SPARSE_TENSORS = (5, 10), (6, 11), (22, 23)
 """Fields of an attribute: of one of them, of a list."""
-_ATTRIBUTE_NUMBERS = numbers_run(floats=7, ints=8)
+_ATTRIBUTE_RUNS = unpacked_run(floats=7, ints=8, strings=9, known=(b"BRANCH_LEQ", b"BRANCH_LT", b"LEAF"))
+"""The lists of a forest: each of its nodes is a number in most of them, and its kind is one of these words."""
 _SINGLES = (_TENSORS[0], _GRAPHS[0], _SPARSE_TENSORS[0])
 _FUNCTION = {"name": 1, "node": 7, "opset": 9, "domain": 10, "attribute": 11}
 _TRAINING_GRAPHS = (1, 2)
@@ -158,7 +159,7 @@ class _Scan:
 
     def _read_attribute(self, message: Message, body: _Body, depth: int) -> None:
         singles: set[int] = set()
-        for number, value in message.fields(passing_over=_ATTRIBUTE_NUMBERS):
+        for number, value in message.fields(passing_over=_ATTRIBUTE_RUNS):
             if number in _SINGLES:
                 if number in singles:
                     raise MalformedError("an attribute with two values")

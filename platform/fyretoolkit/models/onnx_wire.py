@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fyretoolkit.core.errors import PlatformError
@@ -121,11 +121,17 @@ class Message:
             yield value
 
 
-def numbers_run(*, floats: int, ints: int) -> re.Pattern[bytes]:
-    """What passes over unpacked numbers of these two fields, below 16 as both are."""
-    keys = bytes([floats << 3 | FIXED32]), bytes([ints << 3 | VARINT])
-    one = rb"%s[\s\S]{4}|%s[\x80-\xff]{0,9}[\x00-\x7f]" % (re.escape(keys[0]), re.escape(keys[1]))
-    return re.compile(rb"(?:%s){1,%d}+" % (one, _RUN_LENGTH))
+def unpacked_run(*, floats: int, ints: int, strings: int, known: Sequence[bytes]) -> re.Pattern[bytes]:
+    """What passes over unpacked numbers of these two fields, and over the short `known` ones of the third.
+
+    The numbers of the fields are below 16.
+    """
+    one = [
+        re.escape(bytes([floats << 3 | FIXED32])) + rb"[\s\S]{4}",
+        re.escape(bytes([ints << 3 | VARINT])) + rb"[\x80-\xff]{0,9}[\x00-\x7f]",
+        *(re.escape(bytes([strings << 3 | LENGTH, len(text)]) + text) for text in known),
+    ]
+    return re.compile(rb"(?:%s){1,%d}+" % (b"|".join(one), _RUN_LENGTH))
 
 
 def _varint(content: Content, position: int, end: int) -> tuple[int, int]:

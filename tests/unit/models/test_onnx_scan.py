@@ -116,10 +116,11 @@ def test_an_empty_tensor_needs_no_data() -> None:
 
 
 def test_a_forest_is_read_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A million thresholds, each a field of its own, cost a step for thousands of them."""
+    """Its thresholds and kinds of nodes, each a field of its own, cost a step for thousands of them."""
     node = helper.make_node(
         "TreeEnsembleRegressor", ["x"], ["z"], domain="ai.onnx.ml",
-        nodes_values=[0.5] * 500_000, nodes_nodeids=[*range(500_000)],
+        nodes_values=[0.5] * 300_000, nodes_nodeids=[*range(300_000)],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 100_000,
     )  # fmt: skip
     content = changed(GRAPHS["zip_map"], lambda model: model.graph.node.append(node))
     monkeypatch.setattr(onnx_wire.Budget.__init__, "__defaults__", (1000,))
