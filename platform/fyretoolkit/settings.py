@@ -107,7 +107,8 @@ class DeploymentSettings(_Section):
 
     num_cpus: float = 0.1
     fetch_timeout_s: Seconds = 120
-    inspect_timeout_s: Seconds = 30
+    inspect_timeout_s: Seconds = 10
+    """Of a model in its probe, once that is ready."""
     place_timeout_s: Seconds = 15
     """How long a first replica may lack room, where the caller named no `max_wait_s`."""
     load_timeout_s: Seconds = 90

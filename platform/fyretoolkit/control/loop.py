@@ -84,6 +84,7 @@ class ControlLoop:
             await asyncio.to_thread(preparer.remove_unfinished)
         except OSError:
             logger.exception("unfinished artifacts could not be removed")
+        await asyncio.to_thread(preparer.make_ready)
 
     async def _take_over(self) -> int:
         while True:

@@ -27,7 +27,7 @@ from fyretoolkit.egress.local import local_folder
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import Policy, check_url, policy_from
 from fyretoolkit.models.artifacts import Artifact, ArtifactStore
-from fyretoolkit.models.inspection import Interrupt, inspect
+from fyretoolkit.models.inspection import Inspector, Interrupt
 from fyretoolkit.models.package import open_package
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import DeploymentSettings, Settings
@@ -80,6 +80,7 @@ class Preparer:
         self._artifacts = ArtifactStore(settings.artifacts_dir)
         self._turns = Turns(_AT_ONCE, of_one=_AT_ONCE_OF_ONE)
         self._inspections = Turns(INSPECTIONS_AT_ONCE, of_one=_INSPECTED_AT_ONCE_OF_ONE)
+        self._inspector = Inspector()
 
     async def prepare(self, deployment: Deployment, on_turn: OnTurn = _nothing) -> Prepared:
         """The model of a deployment, fetched, inspected and registered. `on_turn`: as in `load`.
@@ -110,6 +111,10 @@ class Preparer:
                 async with self._inspections.turn(org):
                     return await self._inspect(source, folder)
 
+    def make_ready(self) -> None:
+        """Start what the next inspection will run in, so that it need not wait for that."""
+        self._inspector.make_ready()
+
     def remove_unfinished(self) -> None:
         """Free what killed processes left of half-fetched artifacts. Blocks on the disk."""
         for folder in self._settings.artifacts_dir.glob(".*"):
@@ -134,7 +139,8 @@ class Preparer:
         max_bytes = self._settings.limits.max_artifact_bytes
         files = await finish_in(MODELS, None, partial(open_package, source, workdir, max_bytes))
         timeout_s = self._settings.deployments.inspect_timeout_s
-        spec = await finish_in(MODELS, interrupt.set, partial(inspect, files, timeout_s, interrupt))
+        inspect = partial(self._inspector.inspect, files, timeout_s, interrupt)
+        spec = await finish_in(MODELS, interrupt.set, inspect)
         return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files)))
 
     async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Path:

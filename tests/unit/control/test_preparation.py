@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fyretoolkit.control import preparation
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG
-from fyretoolkit.models import inspection
+from fyretoolkit.models import inspection, probe_process
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.files import FileStore
@@ -181,7 +180,7 @@ async def test_inspections_leave_the_threads_of_everybody_alone(
         assert open_.wait(20)
         raise PlatformError("invalid_onnx")
 
-    monkeypatch.setattr(preparation, "inspect", inspect)
+    monkeypatch.setattr(inspection.Inspector, "inspect", inspect)
     orgs = ["org_a"] * 20 + ["org_b"]
     loads = [asyncio.create_task(preparer.load(org, uri)) for org in orgs]
     async with asyncio.timeout(20):
@@ -212,7 +211,7 @@ async def test_a_superseded_inspection_ends_its_child(
         begun.set()
 
     monkeypatch.setattr(inspection.Interrupt, "watch", noted)
-    monkeypatch.setattr(inspection, "_COMMAND", ("-c", "import time; time.sleep(1000)"))
+    monkeypatch.setattr(probe_process, "_COMMAND", ("-c", "import time; time.sleep(1000)"))
     load = asyncio.create_task(preparer.load("org_a", written(tmp_path, "a.onnx", lookup())))
     async with asyncio.timeout(15):
         await asyncio.to_thread(begun.wait, 10)
