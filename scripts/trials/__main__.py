@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.trials import generated, violations
+from scripts.trials import deploy, generated, scale, violations
 
-TRIALS = {"violations": violations, "schemathesis": generated}
+TRIALS = {"violations": violations, "schemathesis": generated, "deploy": deploy, "scale": scale}
 
 
 def main(arguments: list[str]) -> int:
