@@ -34,9 +34,8 @@ HELP = "kill -9 of controllers and replicas during deploys and under load; what 
 TWO_INGRESSES = {"ingress": {"replicas": 2}}
 _MIN_CALLS = 3000
 _REPLICAS = 2
-_DELAYS_S = (0.0, 0.5, 2.5, 1.2)
-"""From the beginning of a deploy to a kill in its middle, in turn for each kind: it meets other stages. With a standby
-replica a deploy is over within the second."""
+_SHARES = (0.0, 0.5, 0.25, 0.75)
+"""Of the time that the deploy before took: when one is hit that should be, in turn for each kind."""
 _PATIENCE_S = 60.0
 _BEGINS_WITHIN_S = 60.0
 
@@ -77,7 +76,7 @@ def conduct(
                 for number in range(rounds * len(victims)):
                     place, turn = number % len(victims), number // len(victims)
                     if (place + turn) % 2 == 0:
-                        _await_deploy(churn, _DELAYS_S[turn // 2 % len(_DELAYS_S)])
+                        _await_deploy(churn, _SHARES[turn // 2 % len(_SHARES)])
                     kills.append(_kill(platform, victims[place], churn))
             time.sleep(max(0.0, began + seconds - time.monotonic()))
         return Trial(kills, calls, churn.deploys, look_after(platform, rest, churn.deploys, key))
@@ -93,11 +92,12 @@ def _loaded(rest: ServeRest) -> str:
     return until(find, timeout_s=_BEGINS_WITHIN_S, what=f"an application with {_REPLICAS} replicas")
 
 
-def _await_deploy(churn: Churn, delay_s: float) -> None:
-    """Until the middle of one that begins now."""
+def _await_deploy(churn: Churn, share: float) -> None:
+    """Until so much of one that begins now is probably over."""
     seen = churn.begun
     until(lambda: churn.begun > seen, timeout_s=_BEGINS_WITHIN_S, what="another deployment")
-    time.sleep(delay_s)
+    took = [each.ready_after_s for each in churn.deploys if each.ready_after_s is not None]
+    time.sleep(share * took[-1] if took else 0.0)
 
 
 def _kill(platform: RunningPlatform, victim: Victim, churn: Churn) -> Kill:

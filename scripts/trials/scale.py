@@ -22,6 +22,8 @@ from tests.support.serve_rest import ServeRest, running_pids
 
 HELP = "two replicas through Ray Serve's REST endpoint, our controller killed: still two, and our API says so"
 
+NO_STANDBY = {"standby": {"size": 0}}
+"""So that the application to scale has the deployment's name."""
 _WANTED = 2
 _PATIENCE_S = 60.0
 _WATCH_S = 10.0
@@ -36,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(_options: argparse.Namespace) -> int:
     """Print the verdicts; 1 if one does not hold."""
     introduce()
-    with running_platform() as platform:
+    with running_platform(NO_STANDBY) as platform:
         return conclude(conduct(platform))
 
 

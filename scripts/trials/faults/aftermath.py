@@ -62,8 +62,7 @@ def look_after(platform: RunningPlatform, rest: ServeRest, deploys: Sequence[Dep
 def standby_size(platform: RunningPlatform) -> int:
     """How many applications without a model a platform keeps."""
     config = yaml.safe_load(Path(platform.environ["FYRE_CONFIG"]).read_text("utf-8"))
-    pool = config.get("standby", {"size": 0, "shapes": []})
-    return int(pool["size"]) * len(pool["shapes"])
+    return int(config["standby"]["size"]) * len(config["standby"]["shapes"])
 
 
 def _await(check: Callable[[], bool]) -> None:
