@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.behaviour.stage import conclude, introduce, running_platform
-from scripts.benchmarks.comparison.machine import describe_machine
+from scripts.benchmarks.comparison.machine import busy_note, busy_share, describe_machine
 from scripts.benchmarks.comparison.workloads import WORKLOADS, Workload
 from scripts.benchmarks.deploys.bare import BareServe, bare_serve
 from scripts.benchmarks.deploys.figures import (
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if options.quick:
         options.rounds, options.wakes = 2, 1
     introduce()
-    circumstances = describe_machine()
+    circumstances = [*describe_machine(), *filter(None, [busy_note(busy_share())])]
     with tempfile.TemporaryDirectory(prefix="fb-") as folder, ExitStack() as stack:
         workload = WORKLOADS["digits"](Path())
         stages = {
