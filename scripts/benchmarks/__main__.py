@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import fairness, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import deploy, fairness, mixed, overload, pages, predict, scaling, soak
 
 BENCHMARKS = {
     "pages": pages,
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "mixed": mixed,
     "scaling": scaling,
     "soak": soak,
+    "deploy": deploy,
 }
 
 

@@ -40,8 +40,12 @@ HELP = (
 
 MIN_REPLICAS, MAX_REPLICAS = 1, 3
 _TIMES = 4
-_DELAYS = {"autoscaling": {"upscale_delay_s": 2, "downscale_delay_s": 5, "downscale_to_zero_delay_s": 12}}
-"""Short ones, to go up and down within a minute. The last one is longer than Serve remembers the warm-up's call."""
+_DELAYS = {
+    "autoscaling": {"upscale_delay_s": 2, "downscale_delay_s": 5, "downscale_to_zero_delay_s": 12},
+    "standby": {"size": 0},
+}
+"""Short ones, to go up and down within a minute. The last one is longer than Serve remembers the warm-up's call. No
+replica stands by: this is about those that load starts, which are told apart by their deployment's name."""
 _SHRUNK_WITHIN_S = 90.0
 _POLL_S = 0.3
 _TIMEOUT_MS = 30_000

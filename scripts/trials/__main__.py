@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.trials import artifacts, generated, violations
+from scripts.trials import artifacts, deploy, generated, scale, violations
 
-TRIALS = {"violations": violations, "schemathesis": generated, "artifacts": artifacts}
+TRIALS = {
+    "violations": violations,
+    "schemathesis": generated,
+    "artifacts": artifacts,
+    "deploy": deploy,
+    "scale": scale,
+}
 
 
 def main(arguments: list[str]) -> int:

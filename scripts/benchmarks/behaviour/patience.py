@@ -67,7 +67,7 @@ def statuses_of(records: Sequence[Record]) -> dict[int, int]:
 
 async def _client(target: Target, number: int, plan: Plan, ends_at: float) -> Record:
     record = Record()
-    connection = _Connection(target)
+    connection = Connection(target)
     try:
         while True:
             body = target.bodies[(number + len(record.tries)) % len(target.bodies)]
@@ -78,7 +78,7 @@ async def _client(target: Target, number: int, plan: Plan, ends_at: float) -> Re
         connection.close()
 
 
-async def _request(connection: _Connection, body: bytes, max_tries: int, record: Record) -> None:
+async def _request(connection: Connection, body: bytes, max_tries: int, record: Record) -> None:
     for number in range(1, max_tries + 1):
         answer = await connection.send(body)
         record.answers.append(answer)
@@ -92,7 +92,7 @@ async def _request(connection: _Connection, body: bytes, max_tries: int, record:
     record.given_up += 1
 
 
-class _Connection:
+class Connection:
     """One connection that is kept, and opened anew where the server closed it."""
 
     def __init__(self, target: Target) -> None:
@@ -115,7 +115,8 @@ class _Connection:
 
     async def _exchange(self, body: bytes) -> tuple[bytes, bytes]:
         target = self._target
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()
             self._streams = await asyncio.open_connection(target.host, target.port)
         reader, writer = self._streams
         named = {

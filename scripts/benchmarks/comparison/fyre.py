@@ -1,4 +1,4 @@
-"""FyreToolkit itself: a whole platform as `scripts/up` starts it, everything on, models deployed by POST /deployments.
+"""FyreToolkit itself: a whole platform as `scripts/up` starts it, but without standby replicas; models are deployed.
 
 The caller's plan has a limit that no load here reaches, so that limits are counted as for anyone; `unlimited` would
 leave the counting out.
@@ -20,6 +20,8 @@ from scripts.benchmarks.load import Target
 from tests.support.platform import RunningPlatform, deployed, until
 
 _PLANS = {"development": {"read": 1_000_000, "write": 1_000_000, "inference": 1_000_000_000}}
+_NO_STANDBY = {"standby": {"size": 0}}
+"""One that was taken is started anew, beside what is measured."""
 _REGION = "us-east-1"
 _DELETE_S = 60
 
@@ -38,7 +40,7 @@ class FyreSystem:
     def open(self) -> None:
         """Start the platform, without the demo models."""
         folder = Path(tempfile.mkdtemp(prefix="fb-"))  # short: Redis' socket lies in it
-        self._platform = RunningPlatform.in_folder(folder, {}, _PLANS)
+        self._platform = RunningPlatform.in_folder(folder, _NO_STANDBY, _PLANS)
         self._platform.up("--no-demo")
 
     def start(self, workload: Workload) -> Target:
