@@ -140,6 +140,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "created": 1795379900,
             "updated": 1795379905,
             "endpoint": "/predict/digits",
+            "application": _DEPLOYMENT,
             "error": None,
         }
     ],

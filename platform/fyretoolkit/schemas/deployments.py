@@ -227,6 +227,8 @@ class DeploymentResource(Resource):
     """When it last changed, in Unix seconds."""
     endpoint: str
     """The path to predict at."""
+    application: str
+    """The Ray Serve application whose replicas serve it, for who operates the cluster."""
     error: FailureBody | None
     """Why it failed; else null."""
 
@@ -254,6 +256,7 @@ class DeploymentResource(Resource):
                 "created": deployment.created,
                 "updated": deployment.updated,
                 "endpoint": f"/predict/{deployment.model}",
+                "application": deployment.application,
                 "error": deployment.error,
             }
         )

@@ -21,7 +21,7 @@ from tests.support.sentences import sentence
 
 FIELDS = {
     "id", "object", "status", "stage", "model", "model_uri", "region", "replicas", "traffic", "autoscaling", "batching",
-    "num_gpus", "max_wait_s", "events", "created", "updated", "endpoint", "error",
+    "num_gpus", "max_wait_s", "events", "created", "updated", "endpoint", "application", "error",
 }  # fmt: skip
 REGIONS = ["ap-southeast-1", "eu-west-1", "us-east-1", "us-west-2"]
 NOWHERE = {"model_uri": "file:///not-here/a.onnx", "region": REGION}
