@@ -35,7 +35,7 @@ async def test_a_deployment_is_accepted_at_once_as_provisioning(bench: Bench) ->
     assert (resource.model, resource.model_uri) == ("digits", "models://digits")
     assert resource.replicas.model_dump() == {"desired": 2, "ready": 0}
     assert (resource.traffic, resource.num_gpus, resource.error) == (50, 1.0, None)
-    assert resource.endpoint == "/predict/digits"
+    assert (resource.endpoint, resource.application) == ("/predict/digits", resource.id)
     stored = await bench.services.deployments.get(DEMO_ORG, resource.id)
     assert stored is not None
     assert (stored.artifact, stored.spec) == (model.artifact, model.spec)
