@@ -19,7 +19,7 @@ from fyretoolkit.schemas.errors import about_field, invalid_field
 from fyretoolkit.settings import Settings
 
 _REGISTERED = ("models://", "fyre://models/")
-_LATER = ("s3://", "gs://", "fyre://")
+_LATER = ("gs://", "fyre://")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".onnx")
 
 
@@ -126,8 +126,9 @@ def _registered_name(uri: str) -> str | None:
 
 def _schemes(settings: Settings) -> str:
     """Where content may lie."""
-    schemes = policy_from(settings).schemes
-    return f"https://, {'file:// ' if 'file' in schemes else ''}or {URI_PREFIX}<id>"
+    policy = policy_from(settings)
+    is_there = {"https": True, "file": "file" in policy.schemes, "s3": bool(policy.bucket_roots)}
+    return f"{', '.join(f'{name}://' for name in is_there if is_there[name])} or {URI_PREFIX}<id>"
 
 
 def _not_allowed(message: str) -> PlatformError:

@@ -22,13 +22,14 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import ORDER_PREFIX, Model
-from fyretoolkit.egress.fetch import fetch, timeouts_from
+from fyretoolkit.egress.fetch import fetch, fetch_folder, timeouts_from
 from fyretoolkit.egress.local import local_folder
+from fyretoolkit.egress.transfer import FailureCodes, Timeouts
 from fyretoolkit.egress.uploads import Uploads
-from fyretoolkit.egress.urls import Policy, check_url, policy_from
+from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url, policy_from
 from fyretoolkit.models.artifacts import Artifact, ArtifactStore
 from fyretoolkit.models.inspection import Interrupt, inspect
-from fyretoolkit.models.package import open_package
+from fyretoolkit.models.package import MANIFEST, MODEL, TOKENIZER, open_package
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import DeploymentSettings, Settings
 from fyretoolkit.store.files import FileStore
@@ -40,6 +41,11 @@ _AT_ONCE, _AT_ONCE_OF_ONE = 4, 2
 """Preparations, each with what it fetched on the disk; a slow source of an organization blocks no other one."""
 _INSPECTED_AT_ONCE_OF_ONE = 1
 _SLACK_S = 10.0
+_CODES: FailureCodes = {
+    "not_found_code": "artifact_not_found",
+    "unreachable_code": "artifact_unreachable",
+    "too_large_code": "artifact_too_large",
+}
 
 OnTurn = Callable[[], Awaitable[None]]
 
@@ -123,7 +129,10 @@ class Preparer:
 
     async def _source(self, org: str, uri: str, folder: Path) -> Path:
         policy = policy_from(self._settings)
-        return local_folder(check_url(uri, policy), policy) or await self._fetch(org, uri, policy, folder)
+        url = check_url(uri, policy)
+        if url.is_object_folder:
+            return await self._fetch_package(url, policy, folder)
+        return local_folder(url, policy) or await self._fetch(org, uri, policy, folder)
 
     async def _inspect(self, source: Path, folder: Path) -> Loaded:
         """In a thread of its own, never two at once of an organization; cancelled, it ends before its folder goes."""
@@ -143,17 +152,32 @@ class Preparer:
             folder / "fetched",
             policy=policy,
             max_bytes=self._settings.limits.max_artifact_bytes,
-            timeouts=replace(
-                timeouts_from(self._settings.egress), total_s=self._settings.deployments.fetch_timeout_s
-            ),
+            timeouts=self._timeouts(),
             uploads=Uploads(org, self._files, self._settings.files_dir),
-            not_found_code="artifact_not_found",
-            unreachable_code="artifact_unreachable",
-            too_large_code="artifact_too_large",
+            **_CODES,
         )
         named = folder / "named"
         named.mkdir()
         return fetched.path.rename(named / fetched.name)
+
+    async def _fetch_package(self, url: ParsedUrl, policy: Policy, folder: Path) -> Path:
+        """The files of a package that lie beneath a folder of object storage, under their usual names alone."""
+        fetched = folder / "fetched"
+        fetched.mkdir()
+        await fetch_folder(
+            url,
+            fetched,
+            (MODEL, MANIFEST, TOKENIZER),
+            policy=policy,
+            max_bytes=self._settings.limits.max_artifact_bytes,
+            timeouts=self._timeouts(),
+            **_CODES,
+        )
+        return fetched
+
+    def _timeouts(self) -> Timeouts:
+        total_s = self._settings.deployments.fetch_timeout_s
+        return replace(timeouts_from(self._settings.egress), total_s=total_s)
 
     async def _register(self, deployment: Deployment, loaded: Loaded) -> Prepared:
         spec, artifact = loaded.spec, loaded.artifact

@@ -9,11 +9,15 @@ here. Errors are `PlatformError`s with the codes that the caller names, and thei
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Unpack
 
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import clean_filename
+from fyretoolkit.egress.buckets import copy_object
 from fyretoolkit.egress.download import download
 from fyretoolkit.egress.local import open_file
 from fyretoolkit.egress.pinned import Resolver, resolve_host
@@ -63,6 +67,8 @@ async def fetch(
             if parsed.scheme == "file":
                 file, source = await in_thread(open_file, parsed, policy, codes["not_found_code"])
                 return await _copy(job, parsed, file, source.size_bytes)
+            if parsed.scheme == "s3":
+                return await copy_object(job, parsed, policy)
             return await download(job, parsed, policy)
     except TimeoutError as error:
         if not deadline.expired():
@@ -70,6 +76,48 @@ async def fetch(
         raise job.unreachable(parsed, f"did not send the whole file within {timeouts.total_s:g} s") from error
     finally:
         await in_thread(spool.discard)
+
+
+async def fetch_folder(
+    folder_url: ParsedUrl,
+    destination: Path,
+    names: Sequence[str],
+    *,
+    policy: Policy,
+    max_bytes: int,
+    timeouts: Timeouts,
+    **codes: Unpack[FailureCodes],
+) -> None:
+    """Those of the named objects that lie beneath a folder's URL, into `destination`; one of them at least.
+
+    `max_bytes` and `timeouts.total_s` are for all of them together. They are asked for by name: a list of what lies
+    there may be as long as its owner likes.
+
+    Raises:
+        PlatformError: as `fetch`.
+    """
+    ends_at = time.monotonic() + timeouts.total_s
+    found_bytes: list[int] = []
+    for name in names:
+        left_s = max(ends_at - time.monotonic(), 0)
+        try:
+            fetched = await fetch(
+                f"{folder_url.shown}{name}",
+                destination / name,
+                policy=policy,
+                max_bytes=max_bytes - sum(found_bytes),
+                timeouts=replace(timeouts, total_s=left_s),
+                **codes,
+            )
+        except PlatformError as error:
+            if error.code != codes["not_found_code"]:
+                raise
+        else:
+            found_bytes.append(fetched.size_bytes)
+    if not found_bytes:
+        raise PlatformError(
+            codes["not_found_code"], f"Beneath {folder_url.shown} there is none of {', '.join(names)}."
+        )
 
 
 async def _take(job: Transfer, url: ParsedUrl, uploads: Uploads | None) -> Fetched:
