@@ -12,6 +12,7 @@ import redis
 
 from fyretoolkit.store.embedded import EmbeddedRedis
 from tests.support.platform import RunningPlatform
+from tests.support.s3_server import CREDENTIALS, S3Server, running_s3_server
 
 # How long an example takes says something of the machine, not of the code.
 hypothesis.settings.register_profile(
@@ -47,12 +48,26 @@ def redis_url(embedded_redis: EmbeddedRedis) -> str:
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def s3() -> Iterator[S3Server]:
+    """One S3 server for the session, and in the environment credentials that it takes."""
+    with running_s3_server() as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
+        yield server
+
+
+OPEN_BUCKET = "opened"
+"""The one bucket of the S3 server that callers of the running platform may name."""
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[RunningPlatform]:
     """The one platform of the session, started by the first test that asks for it.
 
     Redis, Ray, Serve, controller, ingress and the demo models.
     """
-    copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), SHORTENED)
+    overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
+    copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
     try:
         copy.up()
         yield copy

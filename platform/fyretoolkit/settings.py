@@ -177,6 +177,27 @@ class DownloadSettings(_Section):
     url_ttl_s: Positive = 3600
 
 
+class S3Settings(_Section):
+    """How S3, or a service like it, is reached. Credentials are those that AWS's own tools would find."""
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+$")
+    """The address of another service than AWS's, such as `https://minio.example:9000`; None: AWS."""
+    region: str | None = None
+    """None: as the environment says, else us-east-1."""
+    anonymous: bool = False
+    """Whether nobody's credentials are sent."""
+
+
+BucketRoot = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s]+)*/?$")]
+"""A bucket, or a bucket and the beginning of keys in it up to a slash: `bucket/prefix`."""
+
+
+class S3SourceSettings(S3Settings):
+    """The buckets that callers may name. The platform's own credentials read them, so nothing is open by itself."""
+
+    roots: tuple[BucketRoot, ...] = ()
+
+
 class EgressSettings(_Section):
     """What the platform may fetch on a caller's behalf."""
 
@@ -186,6 +207,19 @@ class EgressSettings(_Section):
     max_redirects: int = 3
     ports: tuple[int, ...] = (80, 443)
     development_file_roots: tuple[Path, ...] = ()
+    s3: S3SourceSettings = S3SourceSettings()
+
+
+class ArtifactSettings(_Section):
+    """Where models are kept by content."""
+
+    url: str | None = Field(
+        default=None, pattern=r"^(file:///[^?#%]*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s?#%]+)*/?)$"
+    )
+    """`s3://bucket/prefix`, which every node reaches, or `file:///folder`; None: a folder beneath FYRE_HOME."""
+    s3: S3Settings = S3Settings()
+    cache_bytes: Positive = 20 << 30
+    """Of object storage alone: what a node keeps of it, least recently used first out."""
 
 
 REQUIRED_PLANS = ("free", "development")
@@ -210,6 +244,7 @@ class PlatformConfig(_Section):
     standby: StandbySettings = StandbySettings()
     batch: BatchSettings = BatchSettings()
     egress: EgressSettings = EgressSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
     files: FileSettings = FileSettings()
     quotas: QuotaSettings = QuotaSettings()
     downloads: DownloadSettings = DownloadSettings()
@@ -266,8 +301,20 @@ class Settings(PlatformConfig):
 
     @property
     def artifacts_dir(self) -> Path:
-        """The content-addressed artifact store."""
-        return self.home / "artifacts"
+        """The content-addressed artifact store; with one on object storage, this node's cache of it.
+
+        The cache has a folder of its own: what is in the store's has no other copy, and is never removed.
+        """
+        url = self.artifacts.url or ""
+        if url.startswith("file:"):
+            return Path(url.removeprefix("file://"))
+        return self.home / ("artifact-cache" if self.artifacts_bucket else "artifacts")
+
+    @property
+    def artifacts_bucket(self) -> str | None:
+        """`bucket/prefix` of an artifact store on object storage."""
+        url = self.artifacts.url or ""
+        return url.removeprefix("s3://").rstrip("/") if url.startswith("s3:") else None
 
     @property
     def jobs_dir(self) -> Path:

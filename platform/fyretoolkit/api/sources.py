@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fyretoolkit.api.services import Services
+from fyretoolkit.core.checksums import ensure_sha256
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import PREFIX, URI_PREFIX, StoredFile, file_id_of
 from fyretoolkit.core.ids import is_id, is_slug, slugify
@@ -19,7 +20,7 @@ from fyretoolkit.schemas.errors import about_field, invalid_field
 from fyretoolkit.settings import Settings
 
 _REGISTERED = ("models://", "fyre://models/")
-_LATER = ("s3://", "gs://", "fyre://")
+_LATER = ("gs://", "fyre://")
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".onnx")
 
 
@@ -95,6 +96,18 @@ async def resolve_source(services: Services, org: str, uri: str, model_id: str |
     return source
 
 
+def check_artifact(source: Source, sha256: str | None) -> None:
+    """Refuses a registered model whose artifact is not the one that the caller says.
+
+    Raises:
+        PlatformError: `checksum_mismatch`, naming the field.
+    """
+    try:
+        ensure_sha256(sha256, source.artifact or "", f"The artifact of the model {source.model_id}")
+    except PlatformError as error:
+        raise about_field("sha256", error) from error
+
+
 async def content_source(
     services: Services, org: str, uri: str, model_id: str | None, *, id_field: str = "model_id"
 ) -> Source:
@@ -129,8 +142,9 @@ def _registered_name(uri: str) -> str | None:
 
 def _schemes(settings: Settings) -> str:
     """Where content may lie."""
-    schemes = policy_from(settings).schemes
-    return f"https://, {'file:// ' if 'file' in schemes else ''}or {URI_PREFIX}<id>"
+    policy = policy_from(settings)
+    is_there = {"https": True, "file": "file" in policy.schemes, "s3": bool(policy.bucket_roots)}
+    return f"{', '.join(f'{name}://' for name in is_there if is_there[name])} or {URI_PREFIX}<id>"
 
 
 def _not_allowed(message: str) -> PlatformError:

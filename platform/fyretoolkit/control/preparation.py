@@ -10,26 +10,29 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from fyretoolkit.control.threads import INSPECTIONS_AT_ONCE, MODELS, finish_in
 from fyretoolkit.control.turns import Turns
+from fyretoolkit.core.checksums import ensure_sha256, refuse_sha256_of_folder
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import ORDER_PREFIX, Model
-from fyretoolkit.egress.fetch import fetch, timeouts_from
+from fyretoolkit.egress.fetch import fetch, fetch_folder, timeouts_from
 from fyretoolkit.egress.local import local_folder
+from fyretoolkit.egress.transfer import FailureCodes, Fetched, Timeouts
 from fyretoolkit.egress.uploads import Uploads
-from fyretoolkit.egress.urls import Policy, check_url, policy_from
-from fyretoolkit.models.artifacts import Artifact, ArtifactStore
+from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url, policy_from
+from fyretoolkit.models.artifacts import Artifact
 from fyretoolkit.models.inspection import Inspector, Interrupt
-from fyretoolkit.models.package import open_package
+from fyretoolkit.models.package import MANIFEST, MODEL, TOKENIZER, open_package
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.settings import DeploymentSettings, Settings
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
@@ -40,6 +43,11 @@ _AT_ONCE, _AT_ONCE_OF_ONE = 4, 2
 """Preparations, each with what it fetched on the disk; a slow source of an organization blocks no other one."""
 _INSPECTED_AT_ONCE_OF_ONE = 1
 _SLACK_S = 10.0
+_CODES: FailureCodes = {
+    "not_found_code": "artifact_not_found",
+    "unreachable_code": "artifact_unreachable",
+    "too_large_code": "artifact_too_large",
+}
 
 OnTurn = Callable[[], Awaitable[None]]
 
@@ -77,7 +85,7 @@ class Preparer:
         self._settings = settings
         self._models = models
         self._files = files
-        self._artifacts = ArtifactStore(settings.artifacts_dir)
+        self._artifacts = open_artifacts(settings)
         self._turns = Turns(_AT_ONCE, of_one=_AT_ONCE_OF_ONE)
         self._inspections = Turns(INSPECTIONS_AT_ONCE, of_one=_INSPECTED_AT_ONCE_OF_ONE)
         self._inspector = Inspector()
@@ -98,11 +106,14 @@ class Preparer:
             usable = _usable(await self._models.get(deployment.org, name), name)
             return replace(usable, model=deployment.model)
         return await self._register(
-            deployment, await self.load(deployment.org, deployment.model_uri, on_turn)
+            deployment,
+            await self.load(deployment.org, deployment.model_uri, on_turn, sha256=deployment.sha256),
         )
 
-    async def load(self, org: str, uri: str, on_turn: OnTurn = _nothing) -> Loaded:
-        """What lies at the URI, fetched, inspected and stored.
+    async def load(
+        self, org: str, uri: str, on_turn: OnTurn = _nothing, *, sha256: str | None = None
+    ) -> Loaded:
+        """What lies at the URI, fetched, inspected and stored, if it has the digest that its caller said.
 
         Organizations take turns. `on_turn` is awaited when the turn has come; what it raises ends the preparation.
 
@@ -112,7 +123,7 @@ class Preparer:
         async with self._turns.turn(org):
             await on_turn()
             with self._folder() as folder:
-                source = await self._source(org, uri, folder)
+                source = await self._source(org, uri, sha256, folder)
                 async with self._inspections.turn(org):
                     return await self._inspect(source, folder)
 
@@ -123,8 +134,10 @@ class Preparer:
     def remove_unfinished(self) -> None:
         """Free what killed processes left of half-fetched artifacts. Blocks on the disk."""
         for folder in self._settings.artifacts_dir.glob(".*"):
-            if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
-                shutil.rmtree(folder)
+            with suppress(FileNotFoundError):  # its owner was quicker
+                if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
+                    remove = shutil.rmtree if folder.is_dir() else Path.unlink
+                    remove(folder)
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -132,9 +145,18 @@ class Preparer:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._settings.artifacts_dir) as folder:
             yield Path(folder)
 
-    async def _source(self, org: str, uri: str, folder: Path) -> Path:
+    async def _source(self, org: str, uri: str, sha256: str | None, folder: Path) -> Path:
         policy = policy_from(self._settings)
-        return local_folder(check_url(uri, policy), policy) or await self._fetch(org, uri, policy, folder)
+        url = check_url(uri, policy)
+        in_place = local_folder(url, policy)
+        if in_place or url.is_object_folder:
+            refuse_sha256_of_folder(sha256)
+            return in_place or await self._fetch_package(url, policy, folder)
+        fetched = await self._fetch(org, uri, policy, folder)
+        ensure_sha256(sha256, fetched.sha256, "The file at model_uri")
+        named = folder / "named"
+        named.mkdir()
+        return fetched.path.rename(named / fetched.name)  # messages about it repeat its name
 
     async def _inspect(self, source: Path, folder: Path) -> Loaded:
         """In a thread of its own, never two at once of an organization; cancelled, it ends before its folder goes."""
@@ -148,24 +170,35 @@ class Preparer:
         spec = await finish_in(MODELS, interrupt.set, inspect)
         return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files)))
 
-    async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Path:
-        """The file at the URI, in a folder of its own, under its own name: messages about it repeat that."""
-        fetched = await fetch(
+    async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Fetched:
+        return await fetch(
             uri,
             folder / "fetched",
             policy=policy,
             max_bytes=self._settings.limits.max_artifact_bytes,
-            timeouts=replace(
-                timeouts_from(self._settings.egress), total_s=self._settings.deployments.fetch_timeout_s
-            ),
+            timeouts=self._timeouts(),
             uploads=Uploads(org, self._files, self._settings.files_dir),
-            not_found_code="artifact_not_found",
-            unreachable_code="artifact_unreachable",
-            too_large_code="artifact_too_large",
+            **_CODES,
         )
-        named = folder / "named"
-        named.mkdir()
-        return fetched.path.rename(named / fetched.name)
+
+    async def _fetch_package(self, url: ParsedUrl, policy: Policy, folder: Path) -> Path:
+        """The files of a package that lie beneath a folder of object storage, under their usual names alone."""
+        fetched = folder / "fetched"
+        fetched.mkdir()
+        await fetch_folder(
+            url,
+            fetched,
+            (MODEL, MANIFEST, TOKENIZER),
+            policy=policy,
+            max_bytes=self._settings.limits.max_artifact_bytes,
+            timeouts=self._timeouts(),
+            **_CODES,
+        )
+        return fetched
+
+    def _timeouts(self) -> Timeouts:
+        total_s = self._settings.deployments.fetch_timeout_s
+        return replace(timeouts_from(self._settings.egress), total_s=total_s)
 
     async def _register(self, deployment: Deployment, loaded: Loaded) -> Prepared:
         spec, artifact = loaded.spec, loaded.artifact

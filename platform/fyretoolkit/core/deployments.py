@@ -56,6 +56,8 @@ class Deployment:
     autoscaling: Mapping[str, int] | None = None
     standby: str | None = None
     """The application that it took from those that stood by; None: it has one of its own name."""
+    sha256: str | None = None
+    """What the bytes at `model_uri` must be; None: anything."""
     artifact: str | None = None
     spec: Mapping[str, object] | None = None
     batching: Mapping[str, Any] | None = None

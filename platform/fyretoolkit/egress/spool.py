@@ -39,6 +39,13 @@ class Spool:
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
 
+    def restart(self) -> None:
+        """Forgets what was written so far."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
     def sync(self) -> None:
         """Brings what was written so far to the disk, so that `publish` has little left to do."""
         self._file.flush()

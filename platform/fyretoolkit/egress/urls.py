@@ -12,7 +12,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path, PurePosixPath
@@ -23,10 +23,11 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import PREFIX, URI_PREFIX, file_id_of
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.egress.addresses import IpAddress, is_forbidden, is_loopback
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import S3Settings, Settings
 
 MAX_URL_CHARS = 8192
 _MAX_HOST_CHARS = 253
+_MAX_KEY_BYTES = 1024
 _DEFAULT_PORTS: Mapping[str, int] = MappingProxyType({"http": 80, "https": 443})
 _VISIBLE_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
@@ -35,6 +36,7 @@ _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([1-9][0-9]{0,4}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -57,7 +59,8 @@ class ParsedUrl:
 
     `host` is lower-case ASCII without brackets, empty for a file; `port` is None for a file. `path` is the decoded
     absolute path for a file, else the escaped path as it is sent; `query` is as it is sent, without its `?`. An
-    uploaded file has the scheme `fyre`, the host `files` and its id behind the path's slash.
+    uploaded file has the scheme `fyre`, the host `files` and its id behind the path's slash; an object has the scheme
+    `s3`, its bucket as the host and its key behind the path's slash.
     """
 
     scheme: str
@@ -92,6 +95,16 @@ class ParsedUrl:
         return f"{self.path}?{self.query}" if self.query else self.path
 
     @property
+    def object_path(self) -> str:
+        """Bucket and key of an object, decoded, as clients of object storage take them."""
+        return f"{self.host}{unquote(self.path)}"
+
+    @property
+    def is_object_folder(self) -> bool:
+        """Whether it names what several keys begin with, rather than one object."""
+        return self.scheme == "s3" and self.path.endswith("/")
+
+    @property
     def file_name(self) -> str:
         """The last part of the path, decoded, empty if there is none. Of an uploaded file it is the id."""
         name = PurePosixPath(self.path).name
@@ -115,6 +128,12 @@ class Policy:
     file_roots: tuple[Path, ...] = ()
     hidden_roots: tuple[Path, ...] = ()
     """Folders that are never read, even beneath a file root."""
+    bucket_roots: tuple[str, ...] = ()
+    """`bucket` or `bucket/prefix`: what the platform's credentials may read for a caller."""
+    hidden_buckets: tuple[str, ...] = ()
+    """The same of what they never read for one."""
+    storage: S3Settings = field(default_factory=S3Settings)
+    """How those buckets are reached."""
 
     def after(self, url: ParsedUrl) -> Policy:
         """The policy for where `url` redirects to: no file, no way from public into loopback or from https to http."""
@@ -134,6 +153,8 @@ class Policy:
             parts.append("localhost on any port")
         if "file" in self.schemes and self.file_roots:
             parts.append("file:// beneath " + " or ".join(map(str, self.file_roots)))
+        if self.bucket_roots:
+            parts.append("s3:// beneath " + " or ".join(self.bucket_roots))
         if "fyre" in self.schemes:
             parts.append(f"an uploaded file with {URI_PREFIX}<id>")
         return f"Allowed: {'; '.join(parts)}."
@@ -144,29 +165,35 @@ _SYSTEM_ROOTS = tuple(map(Path, ("/proc", "/sys", "/dev", "/run")))
 
 
 def policy_from(settings: Settings, purpose: Purpose = Purpose.SOURCE) -> Policy:
-    """The policy of this platform: https to public hosts, and uploads; in development also http, loopback and files.
+    """The policy of this platform: https to public hosts, uploads, and the buckets that its operator lists.
 
-    The platform's own home is never read through a URL: it holds every organization's objects.
+    In development also http, loopback and files. The platform's own home and its artifact store are never read through
+    a URL: they hold every organization's objects.
     """
     egress = settings.egress
     is_source = purpose is Purpose.SOURCE
-    redirects = egress.max_redirects if is_source else 0
-    schemes = {"https", "fyre"} if is_source else {"https"}
-    if not settings.is_development:
-        return Policy(frozenset(schemes), frozenset(egress.ports), redirects)
-    roots = egress.development_file_roots if is_source else ()
-    return Policy(
-        schemes=frozenset(schemes | ({"http", "file"} if roots else {"http"})),
+    policy = Policy(
+        schemes=frozenset({"https", "fyre", "s3"} if is_source else {"https"}),
         ports=frozenset(egress.ports),
-        max_redirects=redirects,
+        max_redirects=egress.max_redirects if is_source else 0,
+        bucket_roots=tuple(root.rstrip("/") for root in egress.s3.roots) if is_source else (),
+        hidden_buckets=(settings.artifacts_bucket,) if settings.artifacts_bucket else (),
+        storage=egress.s3,
+    )
+    if not settings.is_development:
+        return policy
+    roots = egress.development_file_roots if is_source else ()
+    return replace(
+        policy,
+        schemes=policy.schemes | ({"http", "file"} if roots else {"http"}),
         is_loopback_allowed=True,
         file_roots=roots,
-        hidden_roots=(*_SYSTEM_ROOTS, settings.home),
+        hidden_roots=(*_SYSTEM_ROOTS, settings.home, settings.artifacts_dir),
     )
 
 
 def parse_url(text: str) -> ParsedUrl:
-    """The parts of an http, https or file URL, or of an uploaded file's.
+    """The parts of an http, https, file or s3 URL, or of an uploaded file's.
 
     Raises:
         UnsafeUrlError: the text is not such a URL, or two parsers could read it differently.
@@ -179,6 +206,8 @@ def parse_url(text: str) -> ParsedUrl:
         return _parse_file(authority, path, has_suffix=query is not None or match[5] is not None)
     if scheme == "fyre":
         return _parse_upload(text)
+    if scheme == "s3":
+        return _parse_object(authority, path, has_suffix=query is not None or match[5] is not None)
     if scheme not in _DEFAULT_PORTS:
         raise UnsafeUrlError("its scheme is not supported")
     host, port = _parse_authority(authority)
@@ -220,6 +249,9 @@ def check_parsed(url: ParsedUrl, policy: Policy) -> None:
     if url.scheme == "file":
         check_file_path(url.path, policy)
         return
+    if url.scheme == "s3":
+        _check_bucket(url, policy)
+        return
     if url.scheme == "fyre":
         return
     allow_loopback = policy.is_loopback_allowed
@@ -241,6 +273,18 @@ def check_file_path(path: str, policy: Policy) -> None:
         raise refusal("the file is outside the folders that the platform may read", policy)
     if any(Path(path).is_relative_to(root) for root in policy.hidden_roots):
         raise refusal("the file is in a folder that the platform never reads for a caller", policy)
+
+
+def _check_bucket(url: ParsedUrl, policy: Policy) -> None:
+    """Refuses what the operator has not listed: the platform's credentials read more than any caller may."""
+    place = url.object_path
+    if not any(place.startswith(f"{root}/") for root in policy.bucket_roots):
+        raise refusal(
+            f"{url.shown} is in no bucket that the platform may read; its operator lists those in egress.s3.roots",
+            policy,
+        )
+    if any(place.startswith(f"{root}/") for root in policy.hidden_buckets):
+        raise refusal("the object is where the platform keeps its own, which it reads for no caller", policy)
 
 
 def refusal(reason: str, policy: Policy) -> PlatformError:
@@ -267,17 +311,38 @@ def _escape(part: str) -> str:
 def _parse_file(authority: str, path: str, *, has_suffix: bool) -> ParsedUrl:
     if authority.lower() not in ("", "localhost"):
         raise UnsafeUrlError("a file URL has no host: write three slashes, file:///path")
+    decoded = _decode_path(path, "a file URL", has_suffix=has_suffix)
+    if not decoded.startswith("/") or ".." in decoded.split("/"):
+        raise UnsafeUrlError("its path is not absolute, or it holds a .. segment")
+    return ParsedUrl("file", "", None, posixpath.normpath("/" + decoded.lstrip("/")))
+
+
+def _parse_object(bucket: str, path: str, *, has_suffix: bool) -> ParsedUrl:
+    """Keys are taken apart at slashes, though S3 would not: a segment that some client folds away is refused."""
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _literal_address(bucket) is not None:
+        raise UnsafeUrlError("its bucket is not a valid name; write s3://bucket/key")
+    decoded = _decode_path(path, "an s3 URL", has_suffix=has_suffix)
+    *folders, name = decoded.split("/")[1:] or [""]
+    if not (folders or name):
+        raise UnsafeUrlError("it names no object; write s3://bucket/key")
+    if any(part in ("", ".", "..") for part in folders) or name in (".", ".."):
+        raise UnsafeUrlError("its key holds an empty, . or .. segment")
+    if len(decoded.encode()) > _MAX_KEY_BYTES + 1:
+        raise UnsafeUrlError(f"its key is longer than {_MAX_KEY_BYTES} bytes")
+    return ParsedUrl("s3", bucket, None, quote(decoded))
+
+
+def _decode_path(path: str, kind: str, *, has_suffix: bool) -> str:
+    """A path whose escapes stand for its characters, and which nothing follows."""
     if has_suffix:
-        raise UnsafeUrlError("a file URL has no query and no fragment; write ? as %3F and # as %23")
+        raise UnsafeUrlError(f"{kind} has no query and no fragment; write ? as %3F and # as %23")
     try:
         decoded = unquote_to_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UnsafeUrlError("its path is not UTF-8") from error
     if any(not character.isprintable() for character in decoded):
         raise UnsafeUrlError("its path holds a control character")
-    if not decoded.startswith("/") or ".." in decoded.split("/"):
-        raise UnsafeUrlError("its path is not absolute, or it holds a .. segment")
-    return ParsedUrl("file", "", None, posixpath.normpath("/" + decoded.lstrip("/")))
+    return decoded
 
 
 def _parse_upload(text: str) -> ParsedUrl:

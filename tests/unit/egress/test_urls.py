@@ -149,6 +149,34 @@ def test_hostile_file_path_is_refused(suffix: str, development: Policy, root: Pa
     assert not is_allowed(f"file://{root}{suffix}", development)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://", "s3:///", "s3:///key", "s3://bucket", "s3://bucket/", "s3:bucket/key", "s3:/bucket/key", "s3://b/key",
+        "s3://Bucket/key", "s3://bucket_1/key", "s3://-bucket/key", "s3://bucket-/key", "s3://bu..cket/key",
+        "s3://127.0.0.1/key", "s3://bucket:443/key", "s3://user@bucket/key", "s3://key:secret@bucket/key",
+        "s3://bücket/key", "s3://buc%6Bet/key", "s3://" + "b" * 64 + "/key", "s3://bucket?key", "s3://bucket#key",
+        "s3://bucket//key", "s3://bucket/a//key", "s3://bucket/./key", "s3://bucket/../other/key", "s3://bucket/a/..",
+        "s3://bucket/a/.", "s3://bucket/%2e%2e/key", "s3://bucket/a%2F..%2Fkey", "s3://bucket/key?versionId=1",
+        "s3://bucket/key#1", "s3://bucket/a b", "s3://bucket/a\\b", "s3://bucket/%00", "s3://bucket/%0A", "s3://bucket/%FF",
+        "s3://bucket/%", "s3://bucket/" + "k" * 1025, "s3://bucket/" + "é" * 513,
+    ],
+)  # fmt: skip
+def test_what_names_no_object_is_refused(text: str) -> None:
+    """Buckets by their own rule; keys without what some client would fold away; nothing after them."""
+    with pytest.raises(UnsafeUrlError):
+        parse_url(text)
+
+
+def test_an_object_is_its_bucket_and_its_key() -> None:
+    """The longest key that there may be; a name with what its escapes stand for; a folder's slash."""
+    longest = parse_url("s3://my-bucket.eu/" + "k" * 1024)
+    assert (longest.host, longest.port, len(longest.object_path)) == ("my-bucket.eu", None, 12 + 1 + 1024)
+    assert parse_url("S3://bucket/a/%3F%23.csv").object_path == "bucket/a/?#.csv"
+    assert parse_url("s3://bucket/a/..b/").is_object_folder
+    assert not parse_url("s3://bucket/a").is_object_folder
+
+
 def test_file_url_is_decoded_once(development: Policy, root: Path) -> None:
     """Escapes name the characters of the path; a doubly escaped one keeps its inner escape."""
     assert check_url(f"file://{root}/a%20b%23.csv", development).path == f"{root}/a b#.csv"
@@ -248,8 +276,8 @@ HOSTS = st.one_of(
 )
 SNIPPETS = st.one_of(
     HOSTS,
-    st.sampled_from(["https://", "http://", "file://", "//", "/", "\\", "@", ":", "?", "#", "%", "%40", "%2f", ":443",
-                     ":80", ":0", ".", "..", "[", "]", "\t", "\n", " ", "。", "user:pw@", "xn--"]),
+    st.sampled_from(["https://", "http://", "file://", "s3://", "//", "/", "\\", "@", ":", "?", "#", "%", "%40", "%2f",
+                     ":443", ":80", ":0", ".", "..", "[", "]", "\t", "\n", " ", "。", "user:pw@", "xn--"]),
 )  # fmt: skip
 URLS = st.one_of(
     st.text(),
@@ -315,3 +343,21 @@ def test_an_allowed_file_is_beneath_the_root_by_text(text: str) -> None:
         return
     assert url.path == "/root" or url.path.startswith("/root/")
     assert ".." not in url.path.split("/")
+
+
+@given(URLS.map(lambda text: "s3://bucket/root/" + text.removeprefix("https://")))
+@example("s3://bucket/root/../key")
+@example("s3://bucket/root/%2e%2E/key")
+@example("s3://bucket/root%2Fkey")
+def test_an_allowed_object_is_beneath_the_root(text: str) -> None:
+    """However its key is spelled, no client could take it for another; what is shown of it names it again."""
+    policy = Policy(frozenset({"s3"}), frozenset(), 0, bucket_roots=("bucket/root",))
+    try:
+        url = check_url(text, policy)
+    except PlatformError:
+        return
+    *folders, name = url.object_path.removeprefix("bucket/root/").split("/")
+    assert url.object_path.startswith("bucket/root/")
+    assert not {"", ".", ".."} & set(folders)
+    assert name not in (".", "..")
+    assert parse_url(url.shown) == url
