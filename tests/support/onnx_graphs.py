@@ -74,6 +74,22 @@ def lookup(length: int = 4) -> bytes:
     )
 
 
+def classified(length: int) -> bytes:
+    """`index` int64[N] → `label` int64[N], the index, and `probabilities`; an index of `length` or more fails."""
+    labels = helper.make_tensor("labels", TensorProto.INT64, [length], list(range(length)))
+    shares = [value for index in range(length) for value in (index / length, 1 - index / length)]
+    scores = helper.make_tensor("scores", TensorProto.FLOAT, [length, 2], shares)
+    return _model(
+        [
+            helper.make_node("Gather", ["labels", "index"], ["label"]),
+            helper.make_node("Gather", ["scores", "index"], ["probabilities"]),
+        ],
+        [_value("index", "int64", ["N"])],
+        [_value("label", "int64", ["N"]), _value("probabilities", "float32", ["N", 2])],
+        [labels, scores],
+    )
+
+
 def zip_map() -> bytes:
     """`x` float32[N, 2] → `label` and a ZipMap of the classes "b", "a": skl2onnx's default shape of a classifier."""
     maps = helper.make_sequence_type_proto(

@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from scripts.benchmarks.behaviour.stage import target_of, warm
-from scripts.benchmarks.comparison.workloads import WORKLOADS
+from scripts.benchmarks.comparison.workloads import WORKLOADS, Workload
 from scripts.trials.faults.steady import Call, steady_load
+from tests.support.model_packages import write_package
+from tests.support.onnx_graphs import classified
 from tests.support.platform import RunningPlatform, deployed, until
 
 pytestmark = pytest.mark.system
@@ -29,7 +31,7 @@ def answered(calls: Sequence[Call], start: int) -> Counter[str]:
 def test_a_new_deployment_takes_over_without_a_failed_prediction(
     client: httpx.Client, platform: RunningPlatform
 ) -> None:
-    """The second at 10 beside the first, then at 100 with the first at 0, then the first deleted: all are answered.
+    """The second at 10 beside the first, then promoted, then the first deleted: all are answered.
 
     At the first try, rightly, and by those deployments that have traffic.
     """
@@ -53,9 +55,8 @@ def test_a_new_deployment_takes_over_without_a_failed_prediction(
         shared = sampled()
         assert set(shared) == {first, second}
         assert shared[first] > shared[second]
-        for name, traffic in ((second, 100), (first, 0)):
-            changed = client.patch(f"/deployments/{name}", json={"traffic": traffic})
-            assert (changed.status_code, changed.json()["traffic"]) == (200, traffic)
+        promoted = client.post(f"/deployments/{second}/promote")
+        assert (promoted.status_code, promoted.json()["traffic"]) == (200, 100)
         until(
             lambda: set(answered(calls, len(calls) - 20)) == {second},
             timeout_s=30,
@@ -71,3 +72,50 @@ def test_a_new_deployment_takes_over_without_a_failed_prediction(
         assert set(sampled()) == {second}
     assert [call for call in calls if call.failures or call.wrong] == []
     client.delete(f"/deployments/{second}").raise_for_status()
+
+
+def test_a_new_version_that_fails_is_rolled_back_and_nobody_noticed(
+    client: httpx.Client, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """It fails at one prediction in five; each is answered by the old one all the same, at the first try.
+
+    The metrics say whose failures they were. One call ends it.
+    """
+    write_package(tmp_path / "old", classified(5))
+    write_package(tmp_path / "new", classified(4))
+    workload = Workload("table", tmp_path / "old", "int64", [[index] for index in range(5)])
+    old_body = {"model_uri": workload.package.as_uri(), "model_id": "table", "region": "us-east-1"}
+    old = deployed(client, old_body)["id"]
+    new_model = {"id": "table-2", "model_uri": (tmp_path / "new").as_uri()}
+    assert client.post("/models", json=new_model).status_code == 201
+    until(
+        lambda: client.get("/models/table-2").json()["status"] == "ready",
+        timeout_s=60,
+        what="the new version",
+    )
+    target = target_of(platform, "table", workload.bodies)
+    warm(target)
+    with steady_load(target, workload, RATE_PER_S) as calls:
+        new_body = {
+            "model_uri": "models://table-2",
+            "model_id": "table",
+            "region": "us-east-1",
+            "traffic": 25,
+        }
+        new = deployed(client, new_body)["id"]
+
+        def failed(name: str) -> int:
+            """Predictions that its metrics count as failed."""
+            found = client.get(f"/metrics/{name}", params={"period": "5m"}).json()["metrics"]
+            assert set(found["errors"]["by_code"]) <= {"row_failed"}
+            return int(found["requests"]["failed"])
+
+        until(lambda: failed(new) >= 10, timeout_s=60, what="ten failures of the new version")
+        assert failed(old) == 0
+        assert client.post(f"/deployments/{new}/rollback").json()["traffic"] == 0
+        start = len(calls)
+        until(lambda: len(calls) >= start + SAMPLE, timeout_s=60, what="answers after the rollback")
+        assert set(answered(calls, start + SAMPLE // 2)) == {old}
+        client.delete(f"/deployments/{new}").raise_for_status()
+    assert [call for call in calls if call.failures or call.wrong] == []
+    client.delete(f"/deployments/{old}").raise_for_status()

@@ -15,7 +15,7 @@ from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.organizations import DEMO_ORG
 from tests.support.api_bench import Bench
 from tests.support.conformance import REGION, Caller, Organization, error_of, fields_of, without_request_id
-from tests.support.onnx_graphs import echo, lookup
+from tests.support.onnx_graphs import echo, endless, lookup, unknown_operator
 from tests.support.platform import until
 from tests.support.sentences import sentence
 
@@ -45,12 +45,15 @@ def failed(org: Organization) -> dict[str, Any]:
     return org.caller.settled_deployment(**NOWHERE)
 
 
-@sentence("deploy-29")
+@sentence("deploy-13", "deploy-29")
 def test_waiting_for_capacity_ends_when_the_caller_said(caller: Caller) -> None:
     """More GPUs than any test machine has."""
     uri = caller.upload(lookup(), "roomy.onnx")
     waited = caller.settled_deployment(model_uri=uri, num_gpus=64, max_wait_s=1)
     assert (waited["status"], waited["error"]["code"], waited["max_wait_s"]) == ("failed", "no_capacity", 1)
+    found = waited["error"]["details"]
+    assert found["asked"]["GPU"] == 64
+    assert found["free"]["GPU"] < 64
 
 
 @sentence("deploy-1", "deploy-2", "deploy-3")
@@ -221,6 +224,24 @@ def test_failures_say_why(caller: Caller, failed: dict[str, Any], deployment: di
     assert (broken["status"], broken["error"]["code"]) == ("failed", "invalid_onnx")
     assert all(each["error"]["message"] for each in (failed, broken))
     assert caller.post(deployment["endpoint"], {"inputs": [1]}).status_code == 200
+
+
+@sentence("deploy-13")
+@pytest.mark.parametrize(
+    ("content", "fields", "code"),
+    [
+        (unknown_operator(), {}, "unsupported_operator"),
+        (endless(), {}, "load_timeout"),
+        (lookup(), {"sha256": "0" * 64}, "checksum_mismatch"),
+    ],
+)
+def test_each_failure_has_its_code(caller: Caller, content: bytes, fields: dict[str, str], code: str) -> None:
+    """What is unknown to the runtime, what never ends, what is not what the caller meant."""
+    made = caller.settled_deployment(
+        model_uri=caller.upload(content, "broken.onnx"), model_id="broken", **fields
+    )
+    assert (made["status"], made["error"]["code"]) == ("failed", code), made["error"]
+    caller.delete(f"/deployments/{made['id']}")
 
 
 @sentence("deploy-16")
