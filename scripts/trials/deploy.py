@@ -27,13 +27,12 @@ from scripts.trials.faults.kills import Kill, Victim, kill, time_until_back, vic
 from scripts.trials.faults.report import Trial, judge, judge_reach, judge_times, table
 from scripts.trials.faults.steady import steady_load
 from tests.support.platform import RunningPlatform, until
-from tests.support.serve_rest import ServeRest, running_pids
+from tests.support.serve_rest import ServeRest
 
 HELP = "kill -9 of controllers and replicas during deploys and under load; what was accepted must come to be"
 
 TWO_INGRESSES = {"ingress": {"replicas": 2}}
 _MIN_CALLS = 3000
-_REPLICAS = 2
 _SHARES = (0.0, 0.5, 0.25, 0.75)
 """Of the time that the deploy before took: when one is hit that should be, in turn for each kind."""
 _PATIENCE_S = 60.0
@@ -63,14 +62,14 @@ def conduct(
 ) -> Trial:
     """Kill everything in turn `rounds` times on a platform with two ingress replicas."""
     workload = WORKLOADS["digits"](Path())
-    deploy(platform, workload, replicas=_REPLICAS)
+    loaded = deploy(platform, workload, replicas=2)
     target = target_of(platform, workload.name, workload.bodies)
     warm(target)
     key = new_key(platform, "churn")
     kills: list[Kill] = []
     with ServeRest(platform) as rest:
         began = time.monotonic()
-        victims = victims_of(platform, rest, _loaded(rest))
+        victims = victims_of(platform, rest, loaded["application"])
         with steady_load(target, workload, rate_per_s) as calls:
             with churning(platform, key) as churn:
                 for number in range(rounds * len(victims)):
@@ -80,16 +79,6 @@ def conduct(
                     kills.append(_kill(platform, victims[place], churn))
             time.sleep(max(0.0, began + seconds - time.monotonic()))
         return Trial(kills, calls, churn.deploys, look_after(platform, rest, churn.deploys, key))
-
-
-def _loaded(rest: ServeRest) -> str:
-    """The application of the model under load: the only one with so many replicas."""
-
-    def find() -> str | None:
-        found = (name for name, each in rest.of_models().items() if len(running_pids(each)) == _REPLICAS)
-        return next(found, None)
-
-    return until(find, timeout_s=_BEGINS_WITHIN_S, what=f"an application with {_REPLICAS} replicas")
 
 
 def _await_deploy(churn: Churn, share: float) -> None:

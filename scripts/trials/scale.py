@@ -22,8 +22,6 @@ from tests.support.serve_rest import ServeRest, running_pids
 
 HELP = "two replicas through Ray Serve's REST endpoint, our controller killed: still two, and our API says so"
 
-NO_STANDBY = {"standby": {"size": 0}}
-"""So that the application to scale has the deployment's name."""
 _WANTED = 2
 _PATIENCE_S = 60.0
 _WATCH_S = 10.0
@@ -38,39 +36,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(_options: argparse.Namespace) -> int:
     """Print the verdicts; 1 if one does not hold."""
     introduce()
-    with running_platform(NO_STANDBY) as platform:
+    with running_platform() as platform:
         return conclude(conduct(platform))
 
 
 def conduct(platform: RunningPlatform) -> list[Finding]:
-    """Deploy, scale, kill, look."""
-    name = deploy(platform, WORKLOADS["digits"](Path()))["id"]
-    with ServeRest(platform) as rest:
+    """Deploy, scale, kill, look, delete."""
+    made = deploy(platform, WORKLOADS["digits"](Path()))
+    with ServeRest(platform) as rest, platform.client() as client:
+        try:
+            return _scaled(platform, rest, made["id"], made["application"])
+        finally:
+            persist(lambda: client.delete(f"/deployments/{made['id']}"), 200)
 
-        def pids() -> set[int]:
-            return running_pids((rest.applications() or {}).get(name))
 
-        def is_as_wanted() -> bool:
-            return len(pids()) == _WANTED and _shown(platform, name) == {"desired": _WANTED, "ready": _WANTED}
+def _scaled(platform: RunningPlatform, rest: ServeRest, name: str, application: str) -> list[Finding]:
+    def pids() -> set[int]:
+        return running_pids(rest.of_models().get(application))
 
-        answer = rest.scale(name, _WANTED)
-        is_scaled = _comes(is_as_wanted)
-        said = Finding(f"Serve answers {answer.status_code}: {answer.text[:300]}", answer.status_code == 200)
-        findings = [said, _found(f"scaled to {_WANTED}", is_scaled, platform, name, pids())]
-        if not is_scaled:
-            return findings
-        before = pids()
-        killed = platform.kill(CONTROLLER)
-        is_back = _comes(lambda: is_controller_back(platform, killed))
-        findings.append(Finding("our controller, killed, is back", is_back))
-        is_kept, watched_until = True, time.monotonic() + _WATCH_S
-        while is_kept and time.monotonic() < watched_until:
-            is_kept = is_as_wanted() and pids() == before
-            time.sleep(_POLL_S)
-        findings.append(
-            _found("the same replicas all the while after the kill", is_kept, platform, name, pids())
-        )
-    return findings
+    def is_as_wanted() -> bool:
+        return len(pids()) == _WANTED and _shown(platform, name) == {"desired": _WANTED, "ready": _WANTED}
+
+    answer = rest.scale(application, _WANTED)
+    is_scaled = _comes(is_as_wanted)
+    findings = [
+        Finding(f"Serve answers {answer.status_code}: {answer.text[:300]}", answer.status_code == 200),
+        _found(f"scaled to {_WANTED}", is_scaled, platform, name, pids()),
+    ]
+    if not is_scaled:
+        return findings
+    before = pids()
+    killed = platform.kill(CONTROLLER)
+    is_back = _comes(lambda: is_controller_back(platform, killed))
+    is_kept, watched_until = True, time.monotonic() + _WATCH_S
+    while is_kept and time.monotonic() < watched_until:
+        is_kept = is_as_wanted() and pids() == before
+        time.sleep(_POLL_S)
+    return [
+        *findings,
+        Finding("our controller, killed, is back", is_back),
+        _found("the same replicas all the while after the kill", is_kept, platform, name, pids()),
+    ]
 
 
 def _found(what: str, is_met: bool, platform: RunningPlatform, name: str, pids: set[int]) -> Finding:

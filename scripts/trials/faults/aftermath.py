@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Aftermath:
     """That were deleted and are there again."""
     applications: Sequence[int]
     """Of Serve, for models: how many there were at each look."""
+    unserved: Sequence[str]
+    """Deployments without an application of their own."""
     wanted: int
     """How many there should be: one for each deployment, and those that stand by."""
 
@@ -55,8 +58,9 @@ def look_after(platform: RunningPlatform, rest: ServeRest, deploys: Sequence[Dep
             applications.append(len(rest.of_models()))
             time.sleep(_POLL_S)
         returned = [name for name in deleted if _is_there(http, name)]
+        unserved = _unserved(http, accepted, rest)
         listed = list(_listed(http))
-    return Aftermath(accepted, listed, unlike, returned, applications, wanted)
+    return Aftermath(accepted, listed, unlike, returned, applications, unserved, wanted)
 
 
 def standby_size(platform: RunningPlatform) -> int:
@@ -70,6 +74,18 @@ def _await(check: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _QUIET_WITHIN_S
     while time.monotonic() < deadline and not check():
         time.sleep(_POLL_S)
+
+
+def _unserved(http: httpx.Client, names: Collection[str], rest: ServeRest) -> list[str]:
+    """Those whose application Serve does not have, or another deployment has too."""
+    found = {name: persist(lambda: http.get(f"/deployments/{name}"), 200).json() for name in names}  # noqa: B023
+    owners = Counter(each["application"] for each in found.values())
+    known = rest.of_models()
+    return [
+        name
+        for name, each in found.items()
+        if each["application"] not in known or owners[each["application"]] > 1
+    ]
 
 
 def _is_there(http: httpx.Client, name: str) -> bool:

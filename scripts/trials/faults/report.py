@@ -145,8 +145,8 @@ def _judge_deploys(trial: Trial) -> list[Finding]:
         ),
         Finding(
             f"applications of Serve for models: {_range(after.applications)} (one for each of "
-            f"{len(after.accepted) + 1} deployments and those that stand by: {after.wanted})",
-            {*after.applications} == {after.wanted},
+            f"{len(after.accepted) + 1} deployments and those that stand by: {after.wanted}){_shown(after.unserved)}",
+            {*after.applications} == {after.wanted} and not after.unserved,
         ),
         Finding(
             f"deletions that ended: {deleted} of {len(deploys) - 1}; came back: {len(after.returned)}"

@@ -86,7 +86,7 @@ GOOD = Call(1.0, 1.1, (), "dep_1")
 FAILED = Call(1.0, 1.3, ("503 unavailable", "connection lost"))
 READY = Deploy({"idempotency_key": "churn-1"}, "dep_2", ready_after_s=5.0)
 GONE = Deploy({"idempotency_key": "churn-0"}, "dep_1", ready_after_s=4.0, is_deleted=True)
-AFTER = Aftermath(frozenset({"dep_2"}), ["dep_2"], [], [], [2, 2], 2)
+AFTER = Aftermath(frozenset({"dep_2"}), ["dep_2"], [], [], [2, 2], [], 2)
 TRIAL = Trial([Kill(VICTIM, 1.05, "starting", 4.0)], [GOOD] * 1000, [GONE, READY], AFTER)
 
 
@@ -117,8 +117,8 @@ def test_whatever_does_not_hold_is_missed() -> None:
         replace(AFTER, unlike=["churn-0"]),
     ):
         assert missed(replace(TRIAL, aftermath=after)) == ["accepted and there"]
-    three = replace(AFTER, applications=[2, 3, 2])
-    assert missed(replace(TRIAL, aftermath=three)) == ["applications of Serve for models"]
+    for after in (replace(AFTER, applications=[2, 3, 2]), replace(AFTER, unserved=["dep_2"])):
+        assert missed(replace(TRIAL, aftermath=after)) == ["applications of Serve for models"]
     assert missed(replace(TRIAL, aftermath=replace(AFTER, returned=["dep_1"]))) == ["deletions that ended"]
     assert missed(replace(TRIAL, deploys=[replace(GONE, is_deleted=False), *deploys[1:]])) == [
         "deletions that ended"
