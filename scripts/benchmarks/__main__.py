@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from scripts.benchmarks import deploy, fairness, mixed, overload, pages, predict, scaling, soak
+from scripts.ending import ending_in_order
 
 BENCHMARKS = {
     "pages": pages,
@@ -29,7 +30,8 @@ def main(arguments: list[str]) -> int:
         options = names.add_parser(name, help=benchmark.HELP, description=benchmark.__doc__)
         benchmark.add_options(options)
     chosen = parser.parse_args(arguments)
-    status: int = BENCHMARKS[chosen.name].run(chosen)
+    with ending_in_order():
+        status: int = BENCHMARKS[chosen.name].run(chosen)
     return status
 
 

@@ -127,12 +127,12 @@ class Report:
 
 
 class Running:
-    """A load that goes on beside the caller, so that several can run at once."""
+    """A load that goes on beside the caller, so that several can run at once. It ends with the thread that began it."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.benchmarks.load_process"],
+            [sys.executable, "-m", "scripts.benchmarks.load_process", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(_ROOT)},

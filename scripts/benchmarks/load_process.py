@@ -1,4 +1,7 @@
-"""The load generator's process: reads a job from stdin, makes the load, writes the answers' figures to stdout."""
+"""The load generator's process: reads a job from stdin, makes the load, writes the answers' figures to stdout.
+
+It ends with the process that started it, however that ends: a load that nobody measures disturbs what is measured next.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import gc
 import heapq
 import io
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -13,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fyretoolkit.launch.processes import end_with_parent
 from scripts.benchmarks.load_wire import Connection, Job, Pacing, Wire, clock
 
 _RECONNECT_S = 0.05
@@ -148,8 +153,11 @@ def _packed(wire: Wire, facts: bytes) -> bytes:
     return output.getvalue()
 
 
-def main() -> None:
-    """One job from stdin, its report to stdout."""
+def main(parent: int) -> None:
+    """One job from stdin, its report to stdout; nothing, if the process `parent` has ended by now."""
+    end_with_parent()
+    if os.getppid() != parent:  # it ended before it could be watched
+        return
     job = Job(**json.loads(sys.stdin.buffer.readline()))
     gc.disable()  # a pause would be counted as the server's; a run makes few cycles
     sys.stdout.buffer.write(make_load(job))
@@ -157,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -79,7 +77,6 @@ def run(options: argparse.Namespace) -> int:
     """Measure, print and write; 1 if a floor is missed."""
     if options.quick:
         options.models, options.connections, options.rounds = ["digits"], [_PLOTTED], 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started must be ended
     circumstances = describe_machine()
     note = busy_note(busy_share())
     print("\n".join([*circumstances, *filter(None, [note])]), flush=True)

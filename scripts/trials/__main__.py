@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from scripts.ending import ending_in_order
 from scripts.trials import artifacts, deploy, generated, scale, violations
 
 TRIALS = {
@@ -27,7 +28,8 @@ def main(arguments: list[str]) -> int:
         options = names.add_parser(name, help=trial.HELP, description=trial.__doc__)
         trial.add_options(options)
     chosen = parser.parse_args(arguments)
-    return TRIALS[chosen.name].run(chosen)
+    with ending_in_order():
+        return TRIALS[chosen.name].run(chosen)
 
 
 if __name__ == "__main__":

@@ -86,11 +86,16 @@ class RunningPlatform:
     def launch(self, *arguments: str) -> str:
         """Run `fyre up` or `fyre down` for this copy; what it printed."""
         command = [sys.executable, "-m", "fyretoolkit.launch", *arguments, f"--home={self.home}"]
-        done = subprocess.run(
-            command, env=self.environ, capture_output=True, text=True, timeout=400, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
-        return done.stdout
+        with subprocess.Popen(
+            command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as running:
+            try:
+                output, errors = running.communicate(timeout=400)
+            except BaseException:
+                running.terminate()  # so that `up` ends the supervisor that it started; killed, it could not
+                raise
+        assert running.returncode == 0, output + errors + self.logs()
+        return output
 
     def up(self, *arguments: str) -> str:
         """Start it and wait until it is ready."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,7 +53,6 @@ def conclude(findings: Sequence[Finding]) -> int:
 
 def introduce() -> None:
     """Print the machine, and whether others use it: the first thing that a benchmark does."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started must be ended
     note = busy_note(busy_share())
     print("\n".join([*describe_machine(), *filter(None, [note])]), flush=True)
 
