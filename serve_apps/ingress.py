@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.util.metrics import Counter
 
 from fyretoolkit.api.app import create_app
 from fyretoolkit.api.services import open_services
+from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.serving.channel import Channels
 from fyretoolkit.settings import Settings, settings
 from serve_apps.controller import NAME, NAMESPACE
@@ -27,16 +27,12 @@ class Ingress:
     """Owns the application; Serve calls it for every request."""
 
     def __serve_build_asgi_app__(self) -> Any:
-        degraded = Counter(
-            "fyre_predictions_without_redis",
-            "Predictions admitted on the tokens granted last, because Redis was away.",
-        )
         config = settings()
         calls = ReplicaCalls(
             Channels(config.channels_dir) if config.channels_dir else None,
             calls_per_replica=config.serving.calls_per_replica,
         )
-        app = create_app(open_services(config, calls, _control_state, on_degraded=degraded.inc))
+        app = create_app(open_services(config, calls, _control_state, gauges=RayGauges()))
         answer_predictions(app.state.predict)
         _spare_the_collector()
         return app

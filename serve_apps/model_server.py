@@ -21,8 +21,10 @@ import numpy as np
 import ray
 from ray import serve
 
+from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposition import Served
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
@@ -48,6 +50,8 @@ _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
 _RECORD_LOOK_S = 1.0
 _RETRY_AFTER_S = 1
+_SHOW_EVERY_S = 4.0
+"""Ray exports every 10 s, and forgets after 20 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +109,21 @@ class ModelServer:
         await self._infer(runner)
         await self._find_batching(deployments, assignment, runner)
         self._loaded = runner
+        served = Served(assignment.deployment, assignment.model, assignment.region)
+        self._showing = asyncio.get_running_loop().create_task(self._show_load(served))
 
     @property
     def _runner(self) -> ModelRunner:
         """The model. Only after `_become_ready`."""
         assert self._loaded is not None  # noqa: S101 - whoever runs it has waited for it
         return self._loaded
+
+    async def _show_load(self, served: Served) -> None:
+        """Tell a scraper how busy the model is, for as long as the process lives."""
+        gauges, labels = RayGauges(), served._asdict()
+        while True:
+            gauges.set("fyre_replica_busy_ratio", self._load.busy_share(), labels)
+            await asyncio.sleep(_SHOW_EVERY_S)
 
     async def _listen(self) -> ChannelServer | None:
         """The short way for the ingresses of this machine, if there is a place for it."""

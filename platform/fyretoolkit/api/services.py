@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from fyretoolkit.api.auth import Keyring
@@ -12,6 +12,7 @@ from fyretoolkit.core.organizations import DEMO_ORG
 from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.codecs import CodecCache
+from fyretoolkit.serving.exposition import Exposition, Gauges, NoGauges
 from fyretoolkit.serving.predict import Predictor
 from fyretoolkit.serving.recording import Recorder
 from fyretoolkit.serving.replica import ReplicaCall
@@ -60,22 +61,28 @@ def open_services(
     call: ReplicaCall,
     is_control_ready: Callable[[], Awaitable[dict[str, str]]],
     *,
-    on_degraded: Callable[[], None] = lambda: None,
+    gauges: Gauges | None = None,
 ) -> Services:
     """The parts of one ingress replica, around a connection of its own; the app's lifespan closes it.
 
-    `on_degraded` is called for every prediction admitted on old tokens because Redis was away.
+    `gauges`: where a scraper finds its numbers.
     """
     store = Store(settings.redis_url.get_secret_value())
     deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
     models = ModelStore(store)
     codecs = CodecCache(ArtifactStore(settings.artifacts_dir))
     metrics = MetricsStore(store)
-    recorder = Recorder(metrics)
     has_standby = settings.standby.size > 0
     alarm = Alarm(deployments.ask_to_wake, settings.standby.wake_grace_s) if has_standby else None
     coalescers = Coalescers(call, settings.serving, settings.plans, alarm)
-    routes = RoutingTable(store, deployments, models, codecs, on_renewed=coalescers.renewed)
+    exposition = Exposition(gauges or NoGauges(), coalescers.queues)
+    recorder = Recorder(metrics, exposition)
+
+    async def renewed(live: Mapping[str, str]) -> None:
+        exposition.keep_only(live.keys())
+        await coalescers.renewed(live)
+
+    routes = RoutingTable(store, deployments, models, codecs, on_renewed=renewed)
     api_keys = ApiKeyStore(store)
     jobs = JobStore(store, settings.batch.job_ttl_s)
     window_s = settings.limits.rate_window_s
@@ -84,7 +91,9 @@ def open_services(
         settings=settings,
         store=store,
         keys=Keyring(api_keys, refused=refused),
-        limits=RateLimiter(LimitStore(store, window_s), settings.plans, window_s, on_degraded=on_degraded),
+        limits=RateLimiter(
+            LimitStore(store, window_s), settings.plans, window_s, on_degraded=exposition.count_degraded
+        ),
         api_keys=api_keys,
         organizations=OrganizationStore(store),
         models=models,

@@ -149,6 +149,7 @@ def read_status(home: Path) -> dict[str, Any]:
         "uptime_s": round(time.time() - state["ready_at"]) if is_running and state.get("ready_at") else None,
         "mode": state.get("mode"),
         "dashboard_url": state.get("dashboard_url") if is_running else None,
+        "prometheus_targets": str(home / "run" / "prometheus.json") if is_running else None,
         "ray_restarts": state.get("ray_restarts"),
         "redis_restarts": state.get("redis_restarts"),
         "message": state.get("message") or None,

@@ -15,9 +15,11 @@ from typing import NoReturn
 
 from fyretoolkit.control.deployments import DeploymentReconciler
 from fyretoolkit.control.files import FileReconciler
+from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.control.jobs import JobReconciler
 from fyretoolkit.control.models import ModelReconciler
 from fyretoolkit.control.preparation import Preparer
+from fyretoolkit.control.report import Reporter
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store, translated
@@ -45,7 +47,7 @@ class ControlLoop:
         self._settings = settings
         self._store = Store(settings.redis_url.get_secret_value())
         self._deployments = DeploymentStore(self._store, settings.deployments.deleted_ttl_s)
-        self._wake = {kind: asyncio.Event() for kind in ("deployment", "model", "job", "file")}
+        self._wake = {kind: asyncio.Event() for kind in ("deployment", "model", "job", "file", "report")}
         self._looked_at: dict[str, float] = {}
 
     def is_stalled(self) -> bool:
@@ -66,8 +68,14 @@ class ControlLoop:
         preparer = Preparer(self._settings, registry, files)
         models = ModelReconciler(self._settings, registry, preparer, epoch=epoch)
         deployments = DeploymentReconciler(self._settings, self._deployments, preparer, epoch=epoch)
-        jobs = JobReconciler(
-            self._settings, self._store, JobStore(self._store, self._settings.batch.job_ttl_s)
+        job_store = JobStore(self._store, self._settings.batch.job_ttl_s)
+        jobs = JobReconciler(self._settings, self._store, job_store)
+        reporter = Reporter(
+            RayGauges(),
+            self._deployments,
+            job_store,
+            silence_s=self._silence_s,
+            inspections=lambda: preparer.inspections,
         )
         await self._tidy(preparer)
         async with asyncio.TaskGroup() as group:
@@ -76,6 +84,7 @@ class ControlLoop:
             group.create_task(self._repeat("model", models.tick))
             group.create_task(self._repeat("job", jobs.tick))
             group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
+            group.create_task(self._repeat("report", reporter.tick))
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
 

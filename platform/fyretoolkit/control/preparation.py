@@ -82,6 +82,11 @@ class Preparer:
         self._inspections = Turns(INSPECTIONS_AT_ONCE, of_one=_INSPECTED_AT_ONCE_OF_ONE)
         self._inspector = Inspector()
 
+    @property
+    def inspections(self) -> int:
+        """How many are under way."""
+        return self._inspections.taken
+
     async def prepare(self, deployment: Deployment, on_turn: OnTurn = _nothing) -> Prepared:
         """The model of a deployment, fetched, inspected and registered. `on_turn`: as in `load`.
 

@@ -23,6 +23,11 @@ class Turns:
         self._served: dict[str, int] = {}
         self._count = 0
 
+    @property
+    def taken(self) -> int:
+        """How many turns are held now."""
+        return self._taken.total()
+
     @asynccontextmanager
     async def turn(self, org: str) -> AsyncIterator[None]:
         """Wait for a turn of this organization and hold it."""

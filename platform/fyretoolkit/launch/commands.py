@@ -304,6 +304,7 @@ def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
             lines.append(f"  try        {predict_example(state.url)}")
     lines += [
         f"  dashboard  {state.dashboard_url} asks for a token: cat {shlex.quote(str(home.token_file))}",
+        f"  metrics    Prometheus finds its targets in {home.prometheus_targets} (configs/grafana/README.md)",
         f"  fyre       {path_line()}",
         f"  stop       {script_for('down', home.root)}",
     ]

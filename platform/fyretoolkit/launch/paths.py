@@ -63,6 +63,11 @@ class Home:
         """The Ray token: whoever holds it may run any code as this user."""
         return self.run_dir / "ray_token"
 
+    @property
+    def prometheus_targets(self) -> Path:
+        """Where Prometheus finds what to scrape: a link to the file that Ray keeps up to date while it runs."""
+        return self.run_dir / "prometheus.json"
+
     def log(self, name: str) -> Path:
         """The log of one process: `supervisor`, `redis`, `ray`, `bootstrap`."""
         return self.run_dir / f"{name}.log"

@@ -341,6 +341,7 @@ def _prepare_copy(options: argparse.Namespace) -> Copy:
     )  # fmt: skip
     children.ensure_token(home.token_file)
     children.write_haproxy_wrapper(copy.haproxy_wrapper, copy.host)
+    children.link_prometheus_targets(copy)
     return copy
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from fyretoolkit.core.admission import ServiceRate
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposition import Served
 from fyretoolkit.serving.gate import Gate, Queued
 from fyretoolkit.serving.joining import Call, Request, Share, shares_of
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
@@ -82,6 +83,12 @@ class Coalescer:
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._room.queue) + len(self._again)
+
+    @property
+    def served(self) -> Served | None:
+        """Whose queue it is, once it is known."""
+        route = self._route
+        return Served(route.deployment, route.model, route.region) if route else None
 
     async def run(self, route: Route, request: Request) -> Share:
         """As `submit`, for who can wait.

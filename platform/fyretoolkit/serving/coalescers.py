@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposition import Served
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
 from fyretoolkit.serving.coalescer import Coalescer
@@ -105,6 +106,14 @@ class Coalescers:
     def waiting(self) -> int:
         """Requests in all queues."""
         return sum(coalescer.waiting for coalescer in self._by_deployment.values())
+
+    def queues(self) -> list[tuple[Served, int]]:
+        """How many requests wait for each deployment that was called."""
+        return [
+            (coalescer.served, coalescer.waiting)
+            for coalescer in self._by_deployment.values()
+            if coalescer.served is not None
+        ]
 
     async def renewed(self, live: Mapping[str, str]) -> None:
         """The deployments there are now, each with its application.

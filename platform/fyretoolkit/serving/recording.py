@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.exposition import Served
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.metrics import Tally
+from fyretoolkit.serving.exposition import Exposition, NoGauges
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.store.metrics import MetricsStore, Traffic
 
@@ -85,7 +87,7 @@ class _Counted:
     """A tally on its way; `since` is when it was begun."""
 
     org: str
-    deployment: str
+    served: Served
     since: float
     tally: Tally = field(default_factory=Tally)
 
@@ -102,11 +104,18 @@ class Recorder:
     """The counts of one process. Belongs to one event loop."""
 
     def __init__(
-        self, store: MetricsStore, *, clock: Clock = time.perf_counter, max_tallies: int = MAX_TALLIES
+        self,
+        store: MetricsStore,
+        exposition: Exposition | None = None,
+        *,
+        clock: Clock = time.perf_counter,
+        max_tallies: int = MAX_TALLIES,
     ) -> None:
+        """`exposition`: is told the same, for a scraper."""
         self.clock = clock
         self._id = new_id("rec")
         self._store = store
+        self._exposition = exposition or Exposition(NoGauges())
         self._max_tallies = max_tallies
         self._slot_s = 1
         self._waiting: dict[_Key, _Counted] = {}
@@ -152,7 +161,7 @@ class Recorder:
             await self._send()
 
     async def keep_flushing(self) -> None:
-        """Flush once a second until cancelled."""
+        """Flush, and show a scraper what was counted, once a second until cancelled."""
         is_away = False
         while True:
             await asyncio.sleep(FLUSH_S)
@@ -163,6 +172,15 @@ class Recorder:
                 if not is_away:
                     logger.warning("Metrics cannot be written, they are kept until they can: %r", error)
                 is_away = True
+            self.publish(is_redis_up=not is_away)
+
+    def publish(self, *, is_redis_up: bool) -> None:
+        """Show a scraper everything counted so far; failing that, predictions go on."""
+        waiting = [(counted.served, counted.tally) for counted in self._waiting.values()]
+        try:
+            self._exposition.publish(waiting, is_redis_up=is_redis_up)
+        except Exception:
+            logger.exception("Metrics cannot be shown")
 
     async def close(self) -> None:
         """Send what is left, if Redis takes it within seconds."""
@@ -182,7 +200,8 @@ class Recorder:
         if len(self._waiting) >= self._max_tallies:
             self._widen_slots(now)
         key = int(now) // self._slot_s, route.org, route.deployment
-        return self._waiting.setdefault(key, _Counted(route.org, route.deployment, now))
+        served = Served(route.deployment, route.model, route.region)
+        return self._waiting.setdefault(key, _Counted(route.org, served, now))
 
     def _widen_slots(self, now: float) -> None:
         """Double the slots until half of the room is free, or until one slot holds all the time there is."""
@@ -200,6 +219,8 @@ class Recorder:
         """Put what waits into batches; counting goes on in new slots of a second."""
         counted = list(self._waiting.values())
         self._waiting, self._slot_s = {}, 1
+        for each in counted:
+            self._exposition.add(each.served, each.tally)
         for start in range(0, len(counted), _TALLIES_PER_BATCH):
             self._batches += 1
             self._sealed.append(_Batch(self._batches, counted[start : start + _TALLIES_PER_BATCH]))
@@ -208,7 +229,7 @@ class Recorder:
         while self._sealed:
             batch, now = self._sealed[0], self.clock()
             traffic = [
-                Traffic(each.org, each.deployment, max(0.0, now - each.since), each.tally)
+                Traffic(each.org, each.served.deployment, max(0.0, now - each.since), each.tally)
                 for each in batch.tallies
             ]
             await self._store.add(self._id, batch.number, traffic)

@@ -94,13 +94,16 @@ class ReplicaLoad:
         """Around each time that results are written as JSON, which happens beside the model's next run."""
         return self._writing.running()
 
+    def busy_share(self) -> float:
+        """Of the window, 0 to 1: of the model or of the writing, whichever is more."""
+        return max(self._computing.share(), self._writing.share())
+
     def stats(self) -> dict[str, float]:
-        """`busy` (share of the window, 0 to 1: of the model or of the writing, whichever is more), `waiting_s` (the
-        longest) and `queued` (the sum) of the queues."""
+        """`busy` (as `busy_share`), `waiting_s` (the longest) and `queued` (the sum) of the queues."""
         self._forget_old()
         loads = [told.load for told in self._told.values()]
         return {
-            "busy": max(self._computing.share(), self._writing.share()),
+            "busy": self.busy_share(),
             "waiting_s": max((load.waiting_s for load in loads), default=0.0),
             "queued": float(sum(load.queued for load in loads)),
         }

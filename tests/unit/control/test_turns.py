@@ -61,6 +61,7 @@ async def test_no_organization_takes_every_turn() -> None:
     assert await work.now() == ["a0", "b0"]
     work.ask("c0")
     assert await work.now() == ["a0", "b0"]
+    assert work.turns.taken == 2
     assert await work.end("a0") == ["b0", "c0"], "not a1: c was not served yet"
     assert await work.end("b0") == ["c0", "a1"]
     for task in work.tasks.values():

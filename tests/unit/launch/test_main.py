@@ -196,5 +196,6 @@ def test_every_next_step_acts_on_this_copy(tmp_path: Path, capsys: pytest.Captur
     shown = commands.summary(home, state, has_demo=True)
     assert f"{PROJECT_ROOT / 'scripts' / 'down'} {ours}" in shown
     assert f"cat {shlex.quote(str(home.token_file))}" in shown
+    assert str(home.prometheus_targets) in shown
     commands.down(home, is_purged=False)
     assert capsys.readouterr().out.count(ours) == 2

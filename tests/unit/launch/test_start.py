@@ -6,12 +6,13 @@ import os
 import socket
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fyretoolkit.launch import preflight
-from fyretoolkit.launch.children import ensure_token, ray_head_arguments, spawn
+from fyretoolkit.launch.children import ensure_token, link_prometheus_targets, ray_head_arguments, spawn
 from fyretoolkit.launch.environment import Copy, platform_environment
 from fyretoolkit.launch.failures import LaunchError
 from fyretoolkit.launch.paths import Home, prepare_runtime_dir, runtime_dir
@@ -130,6 +131,18 @@ def test_the_head_binds_loopback_and_takes_every_port_from_its_block(tmp_path: P
     assert {value for name, value in ports.items() if "worker" not in name} == set(range(20_481, 20_489))
     assert (ports["min-worker-port"], ports["max-worker-port"]) == (0, 0)
     assert options["node-ip-address"] == options["dashboard-host"] == "127.0.0.1"
+
+
+def test_prometheus_finds_the_targets_of_whichever_run_is_the_last(tmp_path: Path) -> None:
+    """Its configuration names one path; Ray's file lies in a folder that goes with the run."""
+    copy = replace(a_copy(tmp_path / "home"), runtime_dir=tmp_path / "runtime")
+    copy.home.prepare()
+    for _ in range(2):
+        link_prometheus_targets(copy)
+    written = copy.runtime_dir / "ray" / "prom_metrics_service_discovery.json"
+    written.parent.mkdir(parents=True)
+    written.write_text("[]")
+    assert (copy.home.root / "run" / "prometheus.json").read_text() == "[]"
 
 
 def test_the_token_is_private_and_made_once(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_widening_slots_keeps_every_count_and_dates_none_later(steps: list[tuple
         _predict(recorder, clock, 0.0, name=name)
     assert len(recorder._waiting) <= 8
     for name, times in begun.items():
-        kept = [counted for counted in recorder._waiting.values() if counted.deployment == name]
+        kept = [counted for counted in recorder._waiting.values() if counted.served.deployment == name]
         assert sum(counted.tally.requests for counted in kept) == len(times)
         assert {counted.since for counted in kept} <= set(times)
 
