@@ -25,11 +25,19 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_shell_block_runs_and_answers_what_it_says(platform: RunningPlatform, tmp_path: Path) -> None:
-    """All blocks in one shell, but for the start of a platform, which is the tests' own here."""
+    """All blocks in one shell, but for the start of a platform, which is the tests' own here and is left as it was."""
     started, *rest = blocks("sh")
     assert "./scripts/up" in started
     script = tmp_path / "readme.sh"
-    script.write_text("\n".join(rest).replace("localhost:8000", f"localhost:{platform.port}"), "utf-8")
+    text = "\n".join(rest)
+    for shown, here in (
+        ("localhost:8000", f"localhost:{platform.port}"),
+        (".fyre/", f"{platform.home}/"),
+        ('"target_num_replicas": 2', '"target_num_replicas": 1'),
+    ):
+        assert shown in text
+        text = text.replace(shown, here)
+    script.write_text(text, "utf-8")
     done = subprocess.run(
         ["sh", "-eu", str(script)],
         cwd=PROJECT_ROOT,
@@ -37,6 +45,7 @@ def test_every_shell_block_runs_and_answers_what_it_says(platform: RunningPlatfo
             **os.environ,
             "no_proxy": "*",
             "FYRE_BASE_URL": platform.url,
+            "FYRE_HOME": str(platform.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         },
         capture_output=True,
