@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
 from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.models.cuda import device_number
 from fyretoolkit.models.runner import ModelRunner, Prediction, Ran
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.serving.channel import ChannelServer
@@ -296,13 +297,25 @@ async def _assignment(deployments: DeploymentStore, application: str) -> Assignm
 
 
 def _load(assignment: Assignment) -> ModelRunner:
+    """The model, where this process may run it; what that is goes to its log."""
     files = ArtifactStore(settings().artifacts_dir).open(assignment.artifact)
     spec = ModelSpec.from_json(assignment.spec)
     held = ray.get_runtime_context().get_accelerator_ids()["GPU"] if assignment.num_gpus else []
-    device_id = device_number(held, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return ModelRunner.load(
-        files, spec, num_gpus=assignment.num_gpus, device_id=device_id, threads=assignment.threads
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    runner = ModelRunner.load(
+        files,
+        spec,
+        num_gpus=assignment.num_gpus,
+        device_id=device_number(held, visible),
+        threads=assignment.threads,
     )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logger.setLevel(logging.INFO)
+    logger.info(
+        "%s runs on %s; num_gpus %g, CUDA_VISIBLE_DEVICES %r",
+        assignment.deployment, runner.placement, assignment.num_gpus, visible,
+    )  # fmt: skip
+    return runner
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int:
@@ -310,19 +323,6 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(
         sum(map(len, array.ravel())) if array.dtype == object else array.nbytes for array in arrays.values()
     )
-
-
-def device_number(held: Sequence[str], visible: str | None) -> int:
-    """The number that CUDA gives the first of the GPUs `held` in a process that sees those in `visible`.
-
-    Ray shows a process its own GPUs alone, so it is 0, unless RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES is set.
-    """
-    if not held:
-        return 0
-    seen = visible.split(",") if visible else []
-    if held[0] in seen:
-        return seen.index(held[0])
-    return 0 if seen else int(held[0])
 
 
 async def _say_farewell(channel: ChannelServer) -> None:
