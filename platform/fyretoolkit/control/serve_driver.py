@@ -223,11 +223,11 @@ def cpus_of(spec: ModelSpec, settings: Settings) -> float:
 
 def ask_of(deployment: Deployment, spec: ModelSpec, settings: Settings) -> Ask:
     """What each replica of a deployment needs."""
-    num_gpus = deployment.num_gpus
+    num_gpus = deployment.num_gpus or 0.0
     return ask_for(
         num_cpus=cpus_of(spec, settings),
         num_gpus=num_gpus,
-        accelerator_type=spec.resources.accelerator_type if num_gpus else None,
+        accelerator_type=deployment.accelerator_type if num_gpus else None,
         labels=settings.regions[deployment.region],
     )
 

@@ -21,7 +21,8 @@ from tests.support.sentences import sentence
 
 FIELDS = {
     "id", "object", "status", "stage", "model", "version", "model_uri", "region", "replicas", "traffic", "autoscaling",
-    "batching", "application", "num_gpus", "max_wait_s", "events", "created", "updated", "endpoint", "error",
+    "batching", "application", "num_gpus", "accelerator_type", "max_wait_s", "events", "created", "updated",
+    "endpoint", "error",
 }  # fmt: skip
 REGIONS = ["ap-southeast-1", "eu-west-1", "us-east-1", "us-west-2"]
 NOWHERE = {"model_uri": "file:///not-here/a.onnx", "region": REGION}
@@ -71,6 +72,7 @@ def test_the_answer_to_a_creation(caller: Caller) -> None:
 def test_one_replica_by_default(failed: dict[str, Any]) -> None:
     """And all of the model's traffic."""
     assert (failed["replicas"]["desired"], failed["traffic"], failed["num_gpus"]) == (1, 100, 0)
+    assert failed["accelerator_type"] is None
 
 
 @sentence("deploy-1", "deploy-27", "deploy-28", "deploy-32")
@@ -81,6 +83,7 @@ def test_one_replica_by_default(failed: dict[str, Any]) -> None:
         ({"traffic": 101}, "traffic"),
         ({"traffic": -1}, "traffic"),
         ({"num_gpus": -1}, "num_gpus"),
+        ({"accelerator_type": "A100"}, "accelerator_type"),
         ({"max_wait_s": 0}, "max_wait_s"),
         ({"max_wait_s": 3601}, "max_wait_s"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),

@@ -12,12 +12,12 @@ from ray.serve.schema import ApplicationDetails
 
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.nodes import Nodes
-from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _application
+from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _actor_options, _application, ask_of
 from fyretoolkit.core.capacity import Ask, Node, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
-from fyretoolkit.models.spec import resolve
+from fyretoolkit.models.spec import ModelSpec, resolve
 from fyretoolkit.settings import Settings
 
 NAME = "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -74,6 +74,21 @@ def test_what_an_application_is_configured_for(
     )
 
 
+def a_deployment(**fields: Any) -> Deployment:
+    """One that is to be started."""
+    return Deployment(
+        id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
+        model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
+        **fields,
+    )  # fmt: skip
+
+
+def a_spec() -> ModelSpec:
+    """Of two numbers."""
+    tensor = TensorSpec("x", "float32", (None, 2))
+    return resolve(None, Signature((tensor,), (tensor,)))
+
+
 @pytest.fixture
 def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
     """What Serve is told of a deployment with these fields; `running` is what it is configured for by now."""
@@ -81,16 +96,11 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
     monkeypatch.setattr(serve, "run_many", lambda found, **_: targets.extend(found))
 
     def apply(running: dict[str, Any] | None = None, **fields: Any) -> DeploymentConfig:
-        deployment = Deployment(
-            id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
-            model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
-            **fields,
-        )  # fmt: skip
+        deployment = a_deployment(**fields)
         known = {} if running is None else {NAME: details([], **running)}
         monkeypatch.setattr(serve_driver, "_applications", lambda: known)
-        tensor = TensorSpec("x", "float32", (None, 2))
         settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
-        serve_driver.apply(deployment, resolve(None, Signature((tensor,), (tensor,))), settings)
+        serve_driver.apply(deployment, a_spec(), settings)
         (target,) = targets
         config: DeploymentConfig = target.target._bound_deployment._deployment_config
         return config
@@ -136,6 +146,30 @@ def test_a_fixed_number_after_bounds_is_bounds(
     found = config.autoscaling_config
     assert found is not None
     assert (found.min_replicas, found.initial_replicas, found.max_replicas) == bounds
+
+
+@pytest.mark.parametrize(
+    ("fields", "regions", "expected"),
+    [
+        ({}, {}, {"num_gpus": 0.0}),
+        ({"num_gpus": 0.5}, {}, {"num_gpus": 0.5}),
+        ({"num_gpus": 0.5, "accelerator_type": "A100"}, {}, {"num_gpus": 0.5, "accelerator_type": "A100"}),
+        (
+            {},
+            {"region": "us", "zone": "!c"},
+            {"num_gpus": 0.0, "label_selector": {"region": "us", "zone": "!c"}},
+        ),
+    ],
+)
+def test_what_a_replica_asks_of_a_node(
+    fields: dict[str, Any], regions: dict[str, str], expected: dict[str, Any]
+) -> None:
+    """As Ray takes it."""
+    deployment = a_deployment(**fields)
+    settings = Settings.model_validate(
+        {"home": "unused", "redis_url": "redis://unused", "regions": {deployment.region: regions}}
+    )
+    assert _actor_options(ask_of(deployment, a_spec(), settings)) == {"num_cpus": 0.1, **expected}
 
 
 @pytest.mark.parametrize(
