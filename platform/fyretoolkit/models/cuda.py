@@ -87,5 +87,4 @@ def total_bytes(device_id: int, load: Any = ctypes.CDLL) -> int | None:
 
 def is_fatal(message: str) -> bool:
     """Whether ONNX Runtime reports a failure after which nothing in this process runs on the device any more."""
-    found = _FAILURE.search(message)
-    return found is not None and int(found.group(1)) in _FATAL
+    return any(int(code) in _FATAL for code in _FAILURE.findall(message))

@@ -46,9 +46,9 @@ def failed(org: Organization) -> dict[str, Any]:
     return org.caller.settled_deployment(**NOWHERE)
 
 
-@sentence("deploy-29")
+@sentence("deploy-15", "deploy-29")
 def test_waiting_for_capacity_ends_when_the_caller_said(caller: Caller) -> None:
-    """More GPUs than any test machine has."""
+    """More GPUs than any test machine has: no CPU in their place."""
     uri = caller.upload(lookup(), "roomy.onnx")
     waited = caller.settled_deployment(model_uri=uri, num_gpus=64, max_wait_s=1)
     assert (waited["status"], waited["error"]["code"], waited["max_wait_s"]) == ("failed", "no_capacity", 1)

@@ -95,6 +95,8 @@ def test_a_machine_without_the_driver_says_nothing() -> None:
     [
         ("CUDA failure 719: unspecified launch failure ; GPU=0 ; file=cuda_call.cc", True),
         ("Non-zero status code. CUDA failure 700: an illegal memory access", True),
+        ("CUDA failure 1: invalid argument ; GPU=1. CUDA failure 700: an illegal memory access", True),
+        ("Transpose failed: CUDA failure 1: invalid argument", False),
         ("CUDA failure 2: out of memory", False),
         ("CUDNN failure 3000: CUDNN_STATUS_BAD_PARAM", False),
         ("indices element out of data bounds, idx=700", False),
