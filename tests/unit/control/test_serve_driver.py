@@ -6,14 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
 from ray import serve
+from ray._private import state
+from ray.core.generated import gcs_pb2
 from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ApplicationDetails
 
+from fyretoolkit.control import nodes as nodes_module
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.nodes import Nodes
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _actor_options, _application, ask_of
-from fyretoolkit.core.capacity import Ask, Node, Shortage
+from fyretoolkit.core.capacity import Ask, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
@@ -183,30 +187,73 @@ def test_what_a_replica_asks_of_a_node(
     ],
 )
 def test_which_replicas_are_up_and_whether_there_was_room(
-    replicas: list[dict[str, Any]], running: int, is_placed: bool
+    replicas: list[dict[str, Any]], running: int, is_placed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes new bounds is up; one that has no node yet waits for capacity."""
+    monkeypatch.setattr(Nodes, "_nodes", ())
+    monkeypatch.setattr(Nodes, "_actors", ())
     found = _application(NAME, details(replicas, num_replicas=2), Nodes())
     assert (found.running_replicas, found.is_placed) == (running, is_placed)
+
+
+REPLICA, OTHER = {"CPU": 0.1}, {"CPU": 0.5, "memory": 1.0}
 
 
 @pytest.mark.parametrize(
     ("free", "actors", "is_short"),
     [
-        ({"CPU": 0.05}, {"r0": ""}, True),
-        ({"CPU": 1.0}, {"r0": ""}, False),
-        ({"CPU": 0.05}, {"r0": "10.0.0.1"}, False),
-        ({"CPU": 0.05}, {}, False),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.95}, 9), (REPLICA, 0)], True),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.85}, 9), (REPLICA, 6)], False),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.85}, 9), (REPLICA, 0)], False),
+        (0.05, [(OTHER, 7), (OTHER, 8), (REPLICA, 0)], False),
+        (0.1, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.9}, 9), (REPLICA, 0)], False),
     ],
 )
 def test_a_replica_that_waits_for_room_is_told_from_one_that_starts(
-    free: dict[str, float], actors: dict[str, str], is_short: bool, monkeypatch: pytest.MonkeyPatch
+    free: float, actors: list[tuple[dict[str, float], int]], is_short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have no node by Serve's details. What is starting has taken what it asked for: little may be free."""
-    monkeypatch.setattr(Nodes, "known", lambda _: [Node({"region": "eu"}, free)])
-    monkeypatch.setattr(Nodes, "_actor_addresses", actors)
+    """Both have no node by Serve's details, and a node by Ray's, the one that was asked last.
+
+    What is starting has been given what it asked for, by a node of 2 CPUs here: less may be free.
+    """
+    table = [a_record(f"r{n}", *actor) for n, actor in enumerate(reversed(actors))]
+    monkeypatch.setattr(nodes_module, "_actors", lambda: table)
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [a_node(NODE, "eu", {"CPU": 2.0}), a_node(DEAD, "eu", {}, False)]
+    )
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: {"CPU": free}})
     options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
     waiting = [{"state": "STARTING", "actor_name": "r0"}]
     found = _application(NAME, details(waiting, num_replicas=1, ray_actor_options=options), Nodes())
     expected = Shortage(Ask({"CPU": 0.1}, {"region": "eu"}), {"CPU": 0.05})
     assert found.shortage == (expected if is_short else None)
+
+
+def test_a_region_whose_node_is_gone_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head, which Ray asked, is in another one, and busy with starting something."""
+    monkeypatch.setattr(nodes_module, "_actors", list)
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [a_node(NODE, "us", {"CPU": 2.0}), a_node(DEAD, "eu", {}, False)]
+    )
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: {"CPU": 1.0}})
+    options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
+    waiting = details([{"state": "STARTING"}], num_replicas=1, ray_actor_options=options)
+    assert _application(NAME, waiting, Nodes()).shortage == Shortage(
+        Ask({"CPU": 0.1}, {"region": "eu"}), None
+    )
+
+
+NODE, DEAD = "aa" * 28, "bb" * 28
+
+
+def a_node(name: str, region: str, resources: dict[str, float], is_alive: bool = True) -> dict[str, Any]:
+    """As `ray.nodes()` has it."""
+    return {"NodeID": name, "Alive": is_alive, "Labels": {"region": region}, "Resources": resources}
+
+
+def a_record(name: str, resources: dict[str, float], pid: int) -> gcs_pb2.ActorTableData:
+    """An actor on the node; without a pid it has no process."""
+    record = gcs_pb2.ActorTableData(name=name, pid=pid, required_resources=resources)
+    record.state = gcs_pb2.ActorTableData.ALIVE if pid else gcs_pb2.ActorTableData.PENDING_CREATION
+    record.address.node_id = bytes.fromhex(NODE)
+    return record
