@@ -14,8 +14,9 @@ import pytest
 
 from fyretoolkit.launch.paths import Home
 from fyretoolkit.launch.state import read_state
+from tests.support.model_packages import write_package
 from tests.support.onnx_graphs import half_scores
-from tests.support.platform import RunningPlatform, deployed, until
+from tests.support.platform import RunningPlatform, deployed, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
 
@@ -28,7 +29,7 @@ _RUNS_ON = re.compile(r"(dep_\w+) runs on (.*); num_gpus (\S+), CUDA_VISIBLE_DEV
 @contextmanager
 def running(folder: Path, environ: dict[str, str]) -> Iterator[RunningPlatform]:
     """A platform without models, with this environment too."""
-    copy = RunningPlatform.in_folder(folder, {})
+    copy = RunningPlatform.in_folder(folder, {"deployments": {"place_timeout_s": 2}})
     copy.environ.update(environ)
     try:
         copy.up("--no-demo")
@@ -67,6 +68,17 @@ def body(uri: str, **fields: Any) -> dict[str, Any]:
     return {"model_uri": uri, "region": "us-east-1", "num_gpus": 0.5, **fields}
 
 
+def await_ready(client: httpx.Client, deployment: str) -> None:
+    """Return once it takes traffic; fail if it does."""
+
+    def settled() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(f"/deployments/{deployment}").json()
+        return found if found["status"] in ("ready", "failed") else None
+
+    found = until(settled, timeout_s=60, what=f"{deployment} ready")
+    assert found["status"] == "ready", found
+
+
 def placements(platform: RunningPlatform, deployment: str) -> list[tuple[str, str]]:
     """(where it runs, the GPUs that it sees), of each replica that loaded the deployment's model, as it logged them."""
     state = read_state(Home(platform.home))
@@ -91,11 +103,7 @@ def test_two_gpus_take_four_halves_and_no_fifth(
     """Two on each, within its share of the memory. The fifth says why not; one that waits has the first free half."""
     ids = [caller.post("/deployments", json=body(half)).json()["id"] for _ in range(4)]
     for name in ids:
-        until(
-            lambda name=name: caller.get(f"/deployments/{name}").json()["status"] == "ready",  # type: ignore[misc]
-            timeout_s=60,
-            what=f"{name} ready",
-        )
+        await_ready(caller, name)
     found = [placement for name in ids for placement in placements(gpus, name)]
     assert Counter(visible for _, visible in found) == {"'0'": 2, "'1'": 2}
     assert all(HALF_OF_16_GIB in where and where.startswith("CUDAExecutionProvider") for where, _ in found)
@@ -103,8 +111,11 @@ def test_two_gpus_take_four_halves_and_no_fifth(
     refused = caller.post("/predict/half", json={"inputs": [[70_000, 0]]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_input")
 
-    fifth = deployed(caller, body(half, max_wait_s=1))
+    fifth = deployed(caller, body(half))
     assert (fifth["status"], fifth["error"]["code"]) == ("failed", "no_capacity")
+    details = fifth["error"]["details"]
+    assert (details["asked"]["GPU"], details["free"]["GPU"]) == (0.5, 0)
+    assert "0.5 GPU" in fifth["error"]["message"]
 
     patient = caller.post("/deployments", json=body(half, max_wait_s=120)).json()["id"]
     until(
@@ -113,11 +124,7 @@ def test_two_gpus_take_four_halves_and_no_fifth(
         what="a deployment that waits for a GPU",
     )
     caller.delete(f"/deployments/{ids[0]}")
-    until(
-        lambda: caller.get(f"/deployments/{patient}").json()["status"] == "ready",
-        timeout_s=60,
-        what="the freed half",
-    )
+    await_ready(caller, patient)
     assert [visible for _, visible in placements(gpus, patient)] == [
         visible for _, visible in placements(gpus, ids[0])
     ]
@@ -156,6 +163,21 @@ def test_who_asked_for_no_gpu_sees_none(gpus: RunningPlatform, caller: httpx.Cli
     made = deployed(caller, body(half, num_gpus=0))
     assert made["status"] == "ready", made
     assert placements(gpus, made["id"]) == [("CPUExecutionProvider", "''")]
+
+
+def test_a_job_runs_on_gpus(caller: httpx.Client, tmp_path: Path) -> None:
+    """Its workers hold them; the runner, which would begin the work itself, holds none."""
+    write_package(tmp_path / "half-job", half_scores(), "resources: {num_gpus: 0.5}")
+    answer = caller.post("/models", json={"id": "half-job", "model_uri": (tmp_path / "half-job").as_uri()})
+    assert answer.status_code == 201, answer.text
+    until(lambda: caller.get("/models/half-job").json()["status"] == "ready", timeout_s=30, what="the model")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"[{number}, 0.5]\n" for number in range(100)), "utf-8")
+    job = finished(caller, submit(caller, "half-job", rows.as_uri()))
+    assert (job["status"], job["progress"]["succeeded"]) == ("completed", 100), job
+    assert [line["result"]["y"] for line in lines(caller, job["output_url"])] == [
+        [2.0 * number, number + 0.5] for number in range(100)
+    ]
 
 
 def test_a_gpu_without_cuda_is_a_failure_never_a_cpu(tmp_path: Path, half: str) -> None:
