@@ -141,7 +141,8 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
 
     batch = run.settings.batch
     workers = min(batch.workers, len(shards))
-    num_gpus = run.model.resources.num_gpus
+    wanted = run.model.resources
+    num_gpus = wanted.num_gpus
     _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus, patience_s=patience_s(run))
     items = ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
@@ -154,6 +155,7 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
         compute=ActorPoolStrategy(size=workers),
         num_cpus=batch.worker_num_cpus,
         num_gpus=num_gpus or None,
+        accelerator_type=wanted.accelerator_type if num_gpus else None,
         max_restarts=_MAX_RESTARTS,
         max_task_retries=_MAX_RESTARTS,
     )

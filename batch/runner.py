@@ -124,7 +124,7 @@ class BatchRunner:
             working.cancel()
 
     async def _process(self, job: BatchJob) -> None:
-        await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources.num_gpus)
+        await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources)
         plan = job.plan or await self._staged(job)
         run = Run(
             self._org,

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from batch.gpus import held_device
 from batch.joblog import JobLog
 from batch.parts import PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
@@ -50,7 +51,8 @@ class Predictor(Protocol):
 def load_model(run: Run) -> Predictor:
     """The job's model, from the artifact store."""
     files = open_artifacts(run.settings).open(run.artifact)
-    return ModelRunner.load(files, run.model, num_gpus=run.model.resources.num_gpus, threads=1)
+    num_gpus = run.model.resources.num_gpus
+    return ModelRunner.load(files, run.model, num_gpus=num_gpus, device_id=held_device(num_gpus), threads=1)
 
 
 def step_back(niceness: int) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from fyretoolkit.core.exposition import Served
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.lifecycles import DeploymentStatus
 from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
+from fyretoolkit.models.cuda import device_number
 from fyretoolkit.models.runner import ModelRunner, Prediction, Ran
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.objects.artifacts import open_artifacts
@@ -296,13 +298,33 @@ async def _assignment(deployments: DeploymentStore, application: str) -> Assignm
 
 
 def _load(assignment: Assignment) -> ModelRunner:
+    """The model, where this process may run it; what that is goes to its log."""
     files = open_artifacts(settings()).open(assignment.artifact)
     spec = ModelSpec.from_json(assignment.spec)
     held = ray.get_runtime_context().get_accelerator_ids()["GPU"] if assignment.num_gpus else []
-    device_id = device_number(held, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return ModelRunner.load(
-        files, spec, num_gpus=assignment.num_gpus, device_id=device_id, threads=assignment.threads
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    runner = ModelRunner.load(
+        files,
+        spec,
+        num_gpus=assignment.num_gpus,
+        device_id=device_number(held, visible),
+        threads=assignment.threads,
     )
+    _log_to_the_process()
+    logger.info(
+        "%s runs on %s; num_gpus %g, CUDA_VISIBLE_DEVICES %r",
+        assignment.deployment, runner.placement, assignment.num_gpus, visible,
+    )  # fmt: skip
+    return runner
+
+
+def _log_to_the_process() -> None:
+    """Our own lines go to the error output that the process was started with: the dashboard shows it as the actor's.
+
+    Serve puts its logger in the place of `sys.stderr`, at a level that it is told to leave out, so they were lost.
+    """
+    logging.basicConfig(stream=sys.__stderr__, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logger.setLevel(logging.INFO)
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int:
@@ -310,19 +332,6 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(
         sum(map(len, array.ravel())) if array.dtype == object else array.nbytes for array in arrays.values()
     )
-
-
-def device_number(held: Sequence[str], visible: str | None) -> int:
-    """The number that CUDA gives the first of the GPUs `held` in a process that sees those in `visible`.
-
-    Ray shows a process its own GPUs alone, so it is 0, unless RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES is set.
-    """
-    if not held:
-        return 0
-    seen = visible.split(",") if visible else []
-    if held[0] in seen:
-        return seen.index(held[0])
-    return 0 if seen else int(held[0])
 
 
 async def _say_farewell(channel: ChannelServer) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
+from fyretoolkit.core.regions import check_selector
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEMO_KEY = "sk_live_demo_12345"
@@ -232,10 +233,17 @@ DEFAULT_PLANS: Mapping[str, PlanSettings] = {
 }
 
 
+def _readable(selector: dict[str, str]) -> dict[str, str]:
+    check_selector(selector)
+    return selector
+
+
 class PlatformConfig(_Section):
     """`configs/platform.yaml`."""
 
-    regions: dict[str, dict[str, str]] = Field(default_factory=lambda: dict(DEFAULT_REGIONS))
+    regions: dict[str, Annotated[dict[str, str], AfterValidator(_readable)]] = Field(
+        default_factory=lambda: dict(DEFAULT_REGIONS)
+    )
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
     serving: ServingSettings = ServingSettings()

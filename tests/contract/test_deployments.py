@@ -96,6 +96,13 @@ async def test_an_unknown_region_is_422_listing_the_known_ones(bench: Bench) -> 
         ({"num_gpus": "1"}, "num_gpus"),
         ({"num_gpus": True}, "num_gpus"),
         ({"num_gpus": 1.5}, "num_gpus"),
+        ({"accelerator_type": "A100"}, "accelerator_type"),
+        ({"accelerator_type": "A100", "num_gpus": 0}, "accelerator_type"),
+        ({"accelerator_type": "", "num_gpus": 1}, "accelerator_type"),
+        ({"accelerator_type": "A 100", "num_gpus": 1}, "accelerator_type"),
+        ({"accelerator_type": "A" * 64, "num_gpus": 1}, "accelerator_type"),
+        ({"accelerator_type": 100, "num_gpus": 1}, "accelerator_type"),
+        ({"accelerator_type": "A100", "num_gpus": 1.5}, "num_gpus"),
         ({"model_id": "Not A Slug"}, "model_id"),
         ({"autoscaling": {"min_replicas": 2, "max_replicas": 1}}, "autoscaling"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),
@@ -149,6 +156,28 @@ async def test_shares_of_one_gpu_and_whole_gpus_are_accepted(bench: Bench, num_g
     await bench.add_model("digits")
     response = await bench.create_deployment(num_gpus=num_gpus)
     assert (response.status_code, response.json()["num_gpus"]) == (201, num_gpus)
+
+
+async def test_a_kind_of_gpu_is_kept_and_shown(bench: Bench) -> None:
+    """And told from a deployment that may run on any."""
+    await bench.add_model("digits")
+    created = (await bench.create_deployment(num_gpus=0.5, accelerator_type="RTX-PRO-6000")).json()
+    shown = (await bench.request("GET", f"/deployments/{created['id']}")).json()
+    assert (shown["num_gpus"], shown["accelerator_type"]) == (0.5, "RTX-PRO-6000")
+    assert (await bench.create_deployment(num_gpus=1)).json()["accelerator_type"] is None
+
+
+async def test_no_gpu_is_told_from_nothing_said(bench: Bench) -> None:
+    """What the caller leaves open, the model's manifest decides; both are shown as none until it is read."""
+    await bench.add_model("digits")
+    kept = []
+    for fields in ({}, {"num_gpus": None}, {"num_gpus": 0}):
+        created = (await bench.create_deployment(**fields)).json()
+        assert created["num_gpus"] == 0.0
+        stored = await bench.services.deployments.get(DEMO_ORG, created["id"])
+        assert stored is not None
+        kept.append(stored.num_gpus)
+    assert kept == [None, None, 0.0]
 
 
 @pytest.mark.parametrize(

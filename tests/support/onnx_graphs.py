@@ -62,6 +62,17 @@ def echo_columns(columns: dict[str, str], tail: Shape = ()) -> bytes:
     )
 
 
+def half_scores() -> bytes:
+    """`x` float16[N, 2] → `y` float16[N, 2]: twice the first number, and the sum of both."""
+    weights = helper.make_tensor("weights", TensorProto.FLOAT16, [2, 2], [2.0, 1.0, 0.0, 1.0])
+    return _model(
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        [_value("x", "float16", ["N", 2])],
+        [_value("y", "float16", ["N", 2])],
+        [weights],
+    )
+
+
 def lookup(length: int = 4) -> bytes:
     """`index` int64[N] → `value` float32[N], 10 times the index; one of `length` or more fails the whole batch."""
     values = [10.0 * index for index in range(length)]

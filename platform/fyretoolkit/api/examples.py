@@ -137,6 +137,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             },
             "application": _DEPLOYMENT,
             "num_gpus": 0.0,
+            "accelerator_type": None,
             "max_wait_s": None,
             "events": [{"at": 1795379900, "stage": "accepted", "message": "The request was accepted."}],
             "created": 1795379900,

@@ -29,6 +29,9 @@ from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import DeploymentStore
 
 INGRESS_APPLICATION = "ingress"
+PROXY_LOCATION = "EveryNode"
+"""Where HAProxy runs: on the head, and on each node that has an ingress. Tests on several nodes of one machine say
+otherwise."""
 _HOST = "127.0.0.1"
 _READY_TIMEOUT_S = 60.0
 _MODELS_TIMEOUT_S = 120.0
@@ -79,7 +82,7 @@ async def _seed(config: Settings, store: Store) -> list[str]:
 
 def _start_serve(config: Settings) -> None:
     serve.start(
-        proxy_location="EveryNode",
+        proxy_location=PROXY_LOCATION,
         http_options=HTTPOptions(host=_HOST, port=config.port),
         logging_config=QUIET,
     )

@@ -199,7 +199,7 @@ class DeploymentReconciler:
     async def _start(self, deployment: Deployment, prepared: Prepared) -> None:
         """Assign the model to a replica that stands by, or else to an application that the next tick starts."""
         spec = prepared.spec
-        num_gpus = deployment.num_gpus or spec.resources.num_gpus
+        num_gpus, accelerator_type = _gpus_of(deployment, spec)
         # Fetching took a while: the caller may have changed the scale since this deployment was read.
         current = await self._deployments.get(deployment.org, deployment.id) or deployment
         values: dict[str, Any] = {
@@ -207,6 +207,7 @@ class DeploymentReconciler:
             "artifact": prepared.artifact,
             "spec": spec.to_json(),
             "num_gpus": num_gpus,
+            "accelerator_type": accelerator_type,
             **_scale_of(current, spec),
         }
         advance = partial(
@@ -227,7 +228,8 @@ class DeploymentReconciler:
             ),
             **values,
         )
-        standby = self._take_standby(replace(current, spec=spec.to_json(), num_gpus=num_gpus))
+        asking = replace(current, spec=spec.to_json(), num_gpus=num_gpus, accelerator_type=accelerator_type)
+        standby = self._take_standby(asking)
         if standby is None or not await advance(message=_TAKEN, standby=standby):
             await advance(message="The artifact is valid; a replica is being started.")
 
@@ -295,6 +297,13 @@ def _name_of(command: Command | StartStandby) -> str:
 def _is_preparing(deployment: Deployment) -> bool:
     is_early = deployment.stage in (Stage.FETCHING, Stage.INSPECTING)
     return deployment.status is DeploymentStatus.PROVISIONING and is_early
+
+
+def _gpus_of(deployment: Deployment, spec: ModelSpec) -> tuple[float, str | None]:
+    """How many GPUs and of which kind: what the caller did not say, the manifest does."""
+    wanted = spec.resources
+    num_gpus = wanted.num_gpus if deployment.num_gpus is None else deployment.num_gpus
+    return num_gpus, (deployment.accelerator_type or wanted.accelerator_type) if num_gpus else None
 
 
 def _scale_of(deployment: Deployment, spec: ModelSpec) -> dict[str, dict[str, int]]:

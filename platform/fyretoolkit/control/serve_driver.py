@@ -94,15 +94,12 @@ def _application(name: str, details: ApplicationDetails, nodes: Nodes) -> Applic
 
 def _shortage(deployment: DeploymentDetails, nodes: Nodes) -> Shortage | None:
     """Why a replica of it waits for a node, if one does."""
-    waiting = [
-        each.actor_name
-        for each in deployment.replicas
-        if each.actor_name and not each.node_id and each.state.value == "STARTING"
-    ]
-    if not waiting:
+    starting = [each for each in deployment.replicas if not each.node_id and each.state.value == "STARTING"]
+    if not starting or all(nodes.has_process(each.actor_name or "") for each in starting):
         return None
-    shortage = find_shortage(_ask_of(deployment), nodes.known())
-    return shortage if shortage and any(nodes.is_unplaced(name) for name in waiting) else None
+    ask = _ask_of(deployment)
+    shortage = find_shortage(ask, nodes.known())
+    return None if shortage is None or nodes.is_starting(ask) else shortage
 
 
 def _ask_of(deployment: DeploymentDetails) -> Ask:
@@ -223,11 +220,11 @@ def cpus_of(spec: ModelSpec, settings: Settings) -> float:
 
 def ask_of(deployment: Deployment, spec: ModelSpec, settings: Settings) -> Ask:
     """What each replica of a deployment needs."""
-    num_gpus = deployment.num_gpus
+    num_gpus = deployment.num_gpus or 0.0
     return ask_for(
         num_cpus=cpus_of(spec, settings),
         num_gpus=num_gpus,
-        accelerator_type=spec.resources.accelerator_type if num_gpus else None,
+        accelerator_type=deployment.accelerator_type if num_gpus else None,
         labels=settings.regions[deployment.region],
     )
 

@@ -46,7 +46,10 @@ class Deployment:
     traffic: int = 100
     replaced: Mapping[str, int] | None = None
     """The traffic that other deployments had before this one was promoted, by their ids; None: it was not."""
-    num_gpus: float = 0.0
+    num_gpus: float | None = None
+    """Of each replica. None: the caller did not say; the package's own manifest may, and is here once it is read."""
+    accelerator_type: str | None = None
+    """The kind of GPU, as Ray names it; None: any. The manifest's too, once it is read."""
     max_wait_s: int | None = None
     """How long it may wait for capacity; None: as long as it may load."""
     version: str | None = None

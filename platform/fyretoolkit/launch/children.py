@@ -71,6 +71,7 @@ def ray_head_arguments(copy: Copy) -> list[str]:
         "num-cpus": len(os.sched_getaffinity(0)),
         "object-store-memory": _object_store_bytes(),
         "temp-dir": copy.runtime_dir / "ray",
+        **copy.node.ray_options,
     }
     head = [
         sys.executable,

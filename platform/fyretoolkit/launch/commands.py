@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.console import Console
 from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch import operator_keys, preflight, processes
 from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.node import node_from, region_lines
 from fyretoolkit.launch.paths import DURABLE, PROJECT_ROOT, Home, runtime_dir, script_for
 from fyretoolkit.launch.progress import PlainProgress, Progress, TerminalProgress
 from fyretoolkit.launch.state import LineTail, RunState, parse_event, read_state
@@ -78,7 +79,8 @@ def up(options: UpOptions) -> int:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
             state = _follow_start(home, supervisor)
-            print(summary(home, state, has_demo=options.has_demo), flush=True)
+            regions = region_lines(settings.regions, node_from(environment).labels)
+            print(summary(home, state, has_demo=options.has_demo, regions=regions), flush=True)
             if state.mode == "production":
                 operator_keys.print_first(home, state)
             if options.is_detached:
@@ -293,8 +295,8 @@ def purge(home: Home) -> None:
         print(f"The folder stays, other things are in it: {', '.join(others[:_NAMED])}.")
 
 
-def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
-    """What to know and to type next, once the platform is ready."""
+def summary(home: Home, state: RunState, *, has_demo: bool, regions: Sequence[str] = ()) -> str:
+    """What to know and to type next, once the platform is ready. `regions`: as `launch.node` says."""
     lines = [f"\nFyreToolkit answers at {state.url}"]
     if state.mode == "production":
         lines += _production_lines(home, state)
@@ -302,6 +304,7 @@ def summary(home: Home, state: RunState, *, has_demo: bool) -> str:
         lines.append(f"  demo key   {DEMO_KEY} (development mode only)")
         if has_demo:
             lines.append(f"  try        {predict_example(state.url)}")
+    lines += [f"  {'' if index else 'regions':<9}  {line}" for index, line in enumerate(regions)]
     lines += [
         f"  dashboard  {state.dashboard_url} asks for a token: cat {shlex.quote(str(home.token_file))}",
         f"  metrics    Prometheus finds its targets in {home.prometheus_targets} (configs/grafana/README.md)",

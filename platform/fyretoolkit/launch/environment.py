@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from fyretoolkit.launch.node import Node
 from fyretoolkit.launch.paths import Home
 from fyretoolkit.launch.ports import PortBlock
 
 # A developer's own Ray would otherwise leak into this copy (a token in the environment even wins over the
-# token's file).
+# token's file; and the switch that leaves CUDA_VISIBLE_DEVICES alone would show every replica all GPUs).
 _DROPPED = (
     "RAY_ADDRESS",
     "RAY_API_SERVER_ADDRESS",
     "RAY_AUTH_TOKEN",
+    "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES",
     "RAY_JOB_CONFIG_JSON_ENV_VAR",
     "RAY_REDIS_ADDRESS",
 )
@@ -48,7 +50,9 @@ _FIXED: Mapping[str, str] = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(256 << 20),
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",  # Serve's ten rounds a second are more than deployments need
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.http_edge.middlewares",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a replica that asked for no GPU sees none
+    # Ray 2.60 sets CUDA_VISIBLE_DEVICES in a worker that was given a GPU; with this also, to nothing, in one that was
+    # not. Source: ray/_private/utils.py, `set_visible_accelerator_ids`.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
@@ -78,6 +82,7 @@ class Copy:
     has_demo: bool
     ports: PortBlock
     redis_url: str
+    node: Node = field(default_factory=Node)
 
     @property
     def haproxy_wrapper(self) -> Path:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.node import node_from
 from fyretoolkit.launch.ports import bind_error, listener_of
 from fyretoolkit.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -33,6 +34,7 @@ def check_all(settings: Settings, environ: Mapping[str, str]) -> None:
     check_system(platform.system(), platform.python_implementation(), sys.version_info[:2])
     if not settings.is_development:
         check_no_test_switch(environ)
+    node_from(environ)
     for host in dict.fromkeys((LOOPBACK, settings.host)):
         check_port(settings.port, host)
     check_memory(available_memory_bytes())
@@ -79,14 +81,15 @@ def check_settings(environ: Mapping[str, str]) -> Settings:
         return load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "unix:///", **environ})
     except ValidationError as error:
         first = error.errors()[0]
-        if first["type"] == "value_error":  # a sentence of `core.exposure`
-            raise LaunchError(str(first["ctx"]["error"])) from error
         key = ".".join(map(str, first["loc"]))
+        problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "value_error" and not key.startswith("regions"):  # a sentence of `core.exposure`
+            raise LaunchError(problem) from error
         file = (
             environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml" if "plans" in key else path
         )
         where = _VARIABLES.get(key) or f"{file}: {key}"
-        raise LaunchError(f"{where}: {first['msg']}. Correct it and run scripts/up again.") from error
+        raise LaunchError(f"{where}: {problem}. Correct it and run scripts/up again.") from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         problem = " ".join(str(error).split())
         raise LaunchError(f"{path} is not a YAML mapping: {problem}. Correct it.") from error

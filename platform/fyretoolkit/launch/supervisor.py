@@ -25,6 +25,7 @@ from fyretoolkit.core.exposure import LOOPBACK
 from fyretoolkit.launch import children, processes
 from fyretoolkit.launch.environment import Copy, platform_environment
 from fyretoolkit.launch.failures import LaunchError
+from fyretoolkit.launch.node import node_from
 from fyretoolkit.launch.paths import PROJECT_ROOT, Home, prepare_runtime_dir, runtime_dir
 from fyretoolkit.launch.ports import claim_block
 from fyretoolkit.launch.redis_child import RedisChild
@@ -337,7 +338,7 @@ def _prepare_copy(options: argparse.Namespace) -> Copy:
     copy = Copy(
         home=home, runtime_dir=folder, run_id=uuid.uuid4().hex, host=options.host, port=options.port,
         mode=options.mode, has_demo=options.demo, ports=claim_block(int(folder.name[-8:], 16), http_port=options.port),
-        redis_url=configured_url(os.environ) or url_of(folder / "redis.sock"),
+        redis_url=configured_url(os.environ) or url_of(folder / "redis.sock"), node=node_from(os.environ),
     )  # fmt: skip
     children.ensure_token(home.token_file)
     children.write_haproxy_wrapper(copy.haproxy_wrapper, copy.host)

@@ -108,9 +108,18 @@ class Resources(_Section):
     num_cpus: Annotated[float, Field(gt=0)] | None = None
     """None: the platform's default."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """A share of one GPU, or whole GPUs."""
     accelerator_type: Name | None = None
+    """The kind of GPU, as Ray names it."""
     threads: Annotated[int | None, Field(gt=0, le=256)] = None
     """Threads of one inference; None: the replica's CPUs, at least one."""
+
+    @field_validator("num_gpus")
+    @classmethod
+    def _is_schedulable(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("above 1, use a whole number")
+        return value
 
 
 class Autoscaling(_Section):

@@ -126,8 +126,12 @@ def _labels(array: np.ndarray, settings: OutputSettings) -> list[object]:
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Logits `(batch, classes)` as probabilities, computed in the dtype given, safe for large logits."""
+    """Logits `(batch, classes)` as probabilities in the dtype given, safe for large logits.
+
+    Of halves the steps between are float32: the sum over 70,000 classes is none of theirs.
+    """
+    wide = scores.astype(np.float32) if scores.dtype == np.float16 else scores
     with np.errstate(invalid="ignore"):  # an infinite logit gives NaN, which the result shows as null
-        shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-        result: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)
+        shifted = np.exp(wide - wide.max(axis=1, keepdims=True))
+        result: np.ndarray = (shifted / shifted.sum(axis=1, keepdims=True)).astype(scores.dtype, copy=False)
     return result

@@ -21,7 +21,7 @@ from fyretoolkit.models.codec import Codec, ItemError
 from fyretoolkit.models.package import PackageFiles
 from fyretoolkit.models.readers import Arrays
 from fyretoolkit.models.results import Result
-from fyretoolkit.models.session import Session, open_session
+from fyretoolkit.models.session import Placement, Session, open_session
 from fyretoolkit.models.spec import ModelSpec
 
 
@@ -54,6 +54,11 @@ class ModelRunner:
         self.max_batch_size = spec.max_batch_size
         """Rows of one inference. A replica sets what was found where it runs."""
         self._session = session
+
+    @property
+    def placement(self) -> Placement:
+        """Where it runs."""
+        return self._session.placement
 
     @classmethod
     def load(

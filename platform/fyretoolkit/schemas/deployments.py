@@ -78,8 +78,24 @@ class DeploymentCreate(RequestModel):
     ] = None
     traffic: Traffic = 100
     num_gpus: Annotated[
-        float, Field(ge=0, le=64, description="For each replica: a share of one GPU, or whole GPUs.")
-    ] = 0.0
+        float | None,
+        Field(
+            ge=0,
+            le=64,
+            description="For each replica: a share of one GPU, or whole GPUs; 0 keeps it on CPUs. "
+            "null: as the model's own manifest says, else 0.",
+        ),
+    ] = None
+    accelerator_type: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$",
+            description="The kind of GPU, as Ray names it (`A100`, `L4`), with `num_gpus` alone. "
+            "null: as the model's own manifest says, else any.",
+        ),
+    ] = None
     max_wait_s: Annotated[
         int | None,
         Field(
@@ -93,9 +109,16 @@ class DeploymentCreate(RequestModel):
 
     @field_validator("num_gpus")
     @classmethod
-    def _is_schedulable(cls, value: float) -> float:
-        if value > 1 and not value.is_integer():
+    def _is_schedulable(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
             raise ValueError("above 1, use a whole number")
+        return value
+
+    @field_validator("accelerator_type")
+    @classmethod
+    def _is_of_a_gpu(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and "num_gpus" in info.data and not info.data["num_gpus"]:
+            raise ValueError("say with num_gpus how many of them, or which share of one")
         return value
 
 
@@ -225,6 +248,8 @@ class DeploymentResource(Resource):
     """Its application in Ray Serve, where operators find its replicas; another one after it took a standby replica."""
     num_gpus: float
     """GPUs for each replica; below 1 a share of one."""
+    accelerator_type: str | None
+    """The kind of GPU; null: any, or none at all."""
     max_wait_s: int | None
     """Seconds to wait for a node with room; null: as long as it may load."""
     events: list[Event]
@@ -258,7 +283,8 @@ class DeploymentResource(Resource):
                 "autoscaling": deployment.autoscaling,
                 "batching": deployment.batching,
                 "application": deployment.application,
-                "num_gpus": deployment.num_gpus,
+                "num_gpus": deployment.num_gpus or 0.0,
+                "accelerator_type": deployment.accelerator_type,
                 "max_wait_s": deployment.max_wait_s,
                 "events": [accepted, *events],
                 "created": deployment.created,

@@ -21,7 +21,8 @@ from tests.support.sentences import sentence
 
 FIELDS = {
     "id", "object", "status", "stage", "model", "version", "model_uri", "region", "replicas", "traffic", "autoscaling",
-    "batching", "application", "num_gpus", "max_wait_s", "events", "created", "updated", "endpoint", "error",
+    "batching", "application", "num_gpus", "accelerator_type", "max_wait_s", "events", "created", "updated",
+    "endpoint", "error",
 }  # fmt: skip
 REGIONS = ["ap-southeast-1", "eu-west-1", "us-east-1", "us-west-2"]
 NOWHERE = {"model_uri": "file:///not-here/a.onnx", "region": REGION}
@@ -45,9 +46,9 @@ def failed(org: Organization) -> dict[str, Any]:
     return org.caller.settled_deployment(**NOWHERE)
 
 
-@sentence("deploy-13", "deploy-29")
+@sentence("deploy-13", "deploy-15", "deploy-29")
 def test_waiting_for_capacity_ends_when_the_caller_said(caller: Caller) -> None:
-    """More GPUs than any test machine has."""
+    """More GPUs than any test machine has: no CPU in their place."""
     uri = caller.upload(lookup(), "roomy.onnx")
     waited = caller.settled_deployment(model_uri=uri, num_gpus=64, max_wait_s=1)
     assert (waited["status"], waited["error"]["code"], waited["max_wait_s"]) == ("failed", "no_capacity", 1)
@@ -74,6 +75,7 @@ def test_the_answer_to_a_creation(caller: Caller) -> None:
 def test_one_replica_by_default(failed: dict[str, Any]) -> None:
     """And all of the model's traffic."""
     assert (failed["replicas"]["desired"], failed["traffic"], failed["num_gpus"]) == (1, 100, 0)
+    assert failed["accelerator_type"] is None
 
 
 @sentence("deploy-1", "deploy-27", "deploy-28", "deploy-32")
@@ -84,6 +86,7 @@ def test_one_replica_by_default(failed: dict[str, Any]) -> None:
         ({"traffic": 101}, "traffic"),
         ({"traffic": -1}, "traffic"),
         ({"num_gpus": -1}, "num_gpus"),
+        ({"accelerator_type": "A100"}, "accelerator_type"),
         ({"max_wait_s": 0}, "max_wait_s"),
         ({"max_wait_s": 3601}, "max_wait_s"),
         ({"autoscaling": {"min_replicas": 1}}, "autoscaling.max_replicas"),

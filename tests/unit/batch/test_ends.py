@@ -23,6 +23,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.models.manifest import Resources
 from fyretoolkit.store import keys
 from fyretoolkit.store.jobs import JobStore
 from tests.unit.batch.bench import Bench, LengthModel
@@ -214,7 +215,7 @@ async def test_leftovers_of_an_expired_job_are_forgotten(bench: Bench):
 
 async def test_a_gpu_model_without_a_gpu_fails_its_job_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """Ray would wait for a GPU without end, and the job would hold its slot."""
-    monkeypatch.setattr(gpus, "_most_gpus_of_a_node", lambda: 0.0)
+    monkeypatch.setattr(gpus, "_resources_of_nodes", lambda: [{"CPU": 2.0}])
     job = await bench.create_job(ROWS)
     spec = {**job.spec, "resources": {**job.spec["resources"], "num_gpus": 1.0}}  # type: ignore[dict-item]
     store = bench.store()
@@ -226,11 +227,32 @@ async def test_a_gpu_model_without_a_gpu_fails_its_job_at_once(bench: Bench, mon
     assert ended.error["code"] == "gpu_unavailable"
 
 
-@pytest.mark.parametrize("wanted", [0.0, 0.5, 2.0])
-def test_a_node_with_enough_gpus_is_enough(monkeypatch: pytest.MonkeyPatch, wanted: float):
-    """Whether they are busy does not matter: the pool waits for its turn."""
-    monkeypatch.setattr(gpus, "_most_gpus_of_a_node", lambda: 2.0)
-    gpus.require_gpus(wanted)
+@pytest.mark.parametrize(
+    ("wanted", "is_there"),
+    [
+        (Resources(), True),
+        (Resources(num_gpus=0.5), True),
+        (Resources(num_gpus=4), True),
+        (Resources(num_gpus=5), False),
+        (Resources(num_gpus=2, accelerator_type="A100"), True),
+        (Resources(num_gpus=3, accelerator_type="A100"), False),
+        (Resources(num_gpus=1, accelerator_type="L4"), False),
+        (Resources(accelerator_type="L4"), True),
+    ],
+)
+def test_a_node_with_enough_gpus_is_enough(
+    wanted: Resources, is_there: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the kind that is wanted. Whether they are busy does not matter: the pool waits for its turn."""
+    nodes = [
+        {"CPU": 2.0},
+        {"GPU": 2.0, "accelerator_type:A100": 1.0},
+        {"GPU": 4.0, "accelerator_type:T4": 1.0},
+    ]
+    monkeypatch.setattr(gpus, "_resources_of_nodes", lambda: nodes)
+    if is_there:
+        gpus.require_gpus(wanted)
+        return
     with pytest.raises(PlatformError) as refused:
-        gpus.require_gpus(2.5)
+        gpus.require_gpus(wanted)
     assert refused.value.code == "gpu_unavailable"

@@ -60,6 +60,28 @@ async def test_a_model_runs_on_as_many_threads_as_its_replica_has_cpus(
     assert assignment.threads == threads
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, (0.25, "A100")),
+        ({"num_gpus": 0.0}, (0.0, None)),
+        ({"num_gpus": 2.0}, (2.0, "A100")),
+        ({"num_gpus": 1.0, "accelerator_type": "L4"}, (1.0, "L4")),
+    ],
+)
+async def test_what_the_caller_says_of_gpus_goes_before_the_manifest(
+    scene: Scene, asked: dict[str, Any], expected: tuple[float, str | None]
+) -> None:
+    """Also that it wants none: else nobody could run on CPUs a model whose manifest names a GPU."""
+    scene.preparer.resources = Resources(num_gpus=0.25, accelerator_type="A100")
+    made, reconciler = await scene.create(**asked), scene.reconciler()
+    ready = await scene.settled(made, reconciler, "ready")
+    assert (ready.num_gpus, ready.accelerator_type) == expected
+    assignment = await scene.deployments.assignment(made.id)
+    assert assignment is not None
+    assert assignment.num_gpus == expected[0]
+
+
 async def test_a_controller_that_dies_is_followed_at_any_stage(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

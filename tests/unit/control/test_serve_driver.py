@@ -6,18 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
 from ray import serve
+from ray._private import state
+from ray.core.generated import gcs_pb2
 from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ApplicationDetails
 
+from fyretoolkit.control import nodes as nodes_module
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.nodes import Nodes
-from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _application
-from fyretoolkit.core.capacity import Ask, Node, Shortage
+from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _actor_options, _application, ask_of
+from fyretoolkit.core.capacity import Ask, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
-from fyretoolkit.models.spec import resolve
+from fyretoolkit.models.spec import ModelSpec, resolve
 from fyretoolkit.settings import Settings
 
 NAME = "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -74,6 +78,21 @@ def test_what_an_application_is_configured_for(
     )
 
 
+def a_deployment(**fields: Any) -> Deployment:
+    """One that is to be started."""
+    return Deployment(
+        id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
+        model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
+        **fields,
+    )  # fmt: skip
+
+
+def a_spec() -> ModelSpec:
+    """Of two numbers."""
+    tensor = TensorSpec("x", "float32", (None, 2))
+    return resolve(None, Signature((tensor,), (tensor,)))
+
+
 @pytest.fixture
 def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
     """What Serve is told of a deployment with these fields; `running` is what it is configured for by now."""
@@ -81,16 +100,11 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
     monkeypatch.setattr(serve, "run_many", lambda found, **_: targets.extend(found))
 
     def apply(running: dict[str, Any] | None = None, **fields: Any) -> DeploymentConfig:
-        deployment = Deployment(
-            id=NAME, org="org_a", status=DeploymentStatus.PROVISIONING, stage=Stage.STARTING, model="m",
-            model_uri="models://m", region="us-east-1", created=1, updated=1, stage_at=1.0, artifact="a" * 64,
-            **fields,
-        )  # fmt: skip
+        deployment = a_deployment(**fields)
         known = {} if running is None else {NAME: details([], **running)}
         monkeypatch.setattr(serve_driver, "_applications", lambda: known)
-        tensor = TensorSpec("x", "float32", (None, 2))
         settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
-        serve_driver.apply(deployment, resolve(None, Signature((tensor,), (tensor,))), settings)
+        serve_driver.apply(deployment, a_spec(), settings)
         (target,) = targets
         config: DeploymentConfig = target.target._bound_deployment._deployment_config
         return config
@@ -139,6 +153,30 @@ def test_a_fixed_number_after_bounds_is_bounds(
 
 
 @pytest.mark.parametrize(
+    ("fields", "regions", "expected"),
+    [
+        ({}, {}, {"num_gpus": 0.0}),
+        ({"num_gpus": 0.5}, {}, {"num_gpus": 0.5}),
+        ({"num_gpus": 0.5, "accelerator_type": "A100"}, {}, {"num_gpus": 0.5, "accelerator_type": "A100"}),
+        (
+            {},
+            {"region": "us", "zone": "!c"},
+            {"num_gpus": 0.0, "label_selector": {"region": "us", "zone": "!c"}},
+        ),
+    ],
+)
+def test_what_a_replica_asks_of_a_node(
+    fields: dict[str, Any], regions: dict[str, str], expected: dict[str, Any]
+) -> None:
+    """As Ray takes it."""
+    deployment = a_deployment(**fields)
+    settings = Settings.model_validate(
+        {"home": "unused", "redis_url": "redis://unused", "regions": {deployment.region: regions}}
+    )
+    assert _actor_options(ask_of(deployment, a_spec(), settings)) == {"num_cpus": 0.1, **expected}
+
+
+@pytest.mark.parametrize(
     ("replicas", "running", "is_placed"),
     [
         ([], 0, False),
@@ -149,30 +187,73 @@ def test_a_fixed_number_after_bounds_is_bounds(
     ],
 )
 def test_which_replicas_are_up_and_whether_there_was_room(
-    replicas: list[dict[str, Any]], running: int, is_placed: bool
+    replicas: list[dict[str, Any]], running: int, is_placed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that takes new bounds is up; one that has no node yet waits for capacity."""
+    monkeypatch.setattr(Nodes, "_nodes", ())
+    monkeypatch.setattr(Nodes, "_actors", ())
     found = _application(NAME, details(replicas, num_replicas=2), Nodes())
     assert (found.running_replicas, found.is_placed) == (running, is_placed)
+
+
+REPLICA, OTHER = {"CPU": 0.1}, {"CPU": 0.5, "memory": 1.0}
 
 
 @pytest.mark.parametrize(
     ("free", "actors", "is_short"),
     [
-        ({"CPU": 0.05}, {"r0": ""}, True),
-        ({"CPU": 1.0}, {"r0": ""}, False),
-        ({"CPU": 0.05}, {"r0": "10.0.0.1"}, False),
-        ({"CPU": 0.05}, {}, False),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.95}, 9), (REPLICA, 0)], True),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.85}, 9), (REPLICA, 6)], False),
+        (0.05, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.85}, 9), (REPLICA, 0)], False),
+        (0.05, [(OTHER, 7), (OTHER, 8), (REPLICA, 0)], False),
+        (0.1, [(OTHER, 7), (OTHER, 8), ({"CPU": 0.9}, 9), (REPLICA, 0)], False),
     ],
 )
 def test_a_replica_that_waits_for_room_is_told_from_one_that_starts(
-    free: dict[str, float], actors: dict[str, str], is_short: bool, monkeypatch: pytest.MonkeyPatch
+    free: float, actors: list[tuple[dict[str, float], int]], is_short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have no node by Serve's details. What is starting has taken what it asked for: little may be free."""
-    monkeypatch.setattr(Nodes, "known", lambda _: [Node({"region": "eu"}, free)])
-    monkeypatch.setattr(Nodes, "_actor_addresses", actors)
+    """Both have no node by Serve's details, and a node by Ray's, the one that was asked last.
+
+    What is starting has been given what it asked for, by a node of 2 CPUs here: less may be free.
+    """
+    table = [a_record(f"r{n}", *actor) for n, actor in enumerate(reversed(actors))]
+    monkeypatch.setattr(nodes_module, "_actors", lambda: table)
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [a_node(NODE, "eu", {"CPU": 2.0}), a_node(DEAD, "eu", {}, False)]
+    )
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: {"CPU": free}})
     options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
     waiting = [{"state": "STARTING", "actor_name": "r0"}]
     found = _application(NAME, details(waiting, num_replicas=1, ray_actor_options=options), Nodes())
     expected = Shortage(Ask({"CPU": 0.1}, {"region": "eu"}), {"CPU": 0.05})
     assert found.shortage == (expected if is_short else None)
+
+
+def test_a_region_whose_node_is_gone_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head, which Ray asked, is in another one, and busy with starting something."""
+    monkeypatch.setattr(nodes_module, "_actors", list)
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [a_node(NODE, "us", {"CPU": 2.0}), a_node(DEAD, "eu", {}, False)]
+    )
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: {"CPU": 1.0}})
+    options = {"num_cpus": 0.1, "num_gpus": 0, "label_selector": {"region": "eu"}}
+    waiting = details([{"state": "STARTING"}], num_replicas=1, ray_actor_options=options)
+    assert _application(NAME, waiting, Nodes()).shortage == Shortage(
+        Ask({"CPU": 0.1}, {"region": "eu"}), None
+    )
+
+
+NODE, DEAD = "aa" * 28, "bb" * 28
+
+
+def a_node(name: str, region: str, resources: dict[str, float], is_alive: bool = True) -> dict[str, Any]:
+    """As `ray.nodes()` has it."""
+    return {"NodeID": name, "Alive": is_alive, "Labels": {"region": region}, "Resources": resources}
+
+
+def a_record(name: str, resources: dict[str, float], pid: int) -> gcs_pb2.ActorTableData:
+    """An actor on the node; without a pid it has no process."""
+    record = gcs_pb2.ActorTableData(name=name, pid=pid, required_resources=resources)
+    record.state = gcs_pb2.ActorTableData.ALIVE if pid else gcs_pb2.ActorTableData.PENDING_CREATION
+    record.address.node_id = bytes.fromhex(NODE)
+    return record

@@ -200,6 +200,26 @@ def test_every_dtype_keeps_its_range(dtype: str, good: list[object], bad: list[o
     assert misfits(reader, *bad) == [(index, "") for index in range(len(bad))]
 
 
+@pytest.mark.parametrize("number", [65504, 65519.99, -65519.99, 1e-8, 0.1])
+def test_a_half_is_the_nearest_one(number: float) -> None:
+    """IEEE 754: what rounds to 65,504 fits, and what is too small is 0."""
+    assert tensor("float16").decode([number]).arrays["x"].tolist() == [float(np.float16(number))]
+
+
+@pytest.mark.parametrize("number", [65520, -65520, 1e5, 1e39, 10**400, float("nan"), float("inf")])
+def test_what_no_half_can_hold_is_refused_beside_good_ones(number: float) -> None:
+    """An infinity would go through a model as an answer. In a list, alone, as bytes, and in a CSV's cell."""
+    halves = tensor("float16", 2)
+    assert misfits(halves, [1, 2], [1, number], [3, 4]) == [(1, "[1]")]
+    assert halves.decode([[1, 2], [1, number], [3, 4]]).arrays["x"].tolist() == [[1, 2], [3, 4]]
+    assert [error.index for error in tensor("float16").decode(["1", "7e4"], cells_are_text=True).errors] == [
+        1
+    ]
+    with np.errstate(over="ignore"):
+        raw = base64.b64encode(np.array([1, np.inf], dtype="<f2").tobytes()).decode()
+    assert misfits(halves, {"b64": raw}) == [(0, ".b64")]
+
+
 def test_a_whole_float_is_an_integer() -> None:
     """JavaScript and pandas write 3.0 for 3."""
     assert tensor("int32").decode([3.0, 4]).arrays["x"].tolist() == [3, 4]

@@ -49,6 +49,7 @@ def test_an_empty_document_is_a_manifest_of_defaults() -> None:
         ("outputs: {raw: true, top_k: 3}", "raw"),
         ("max_batch_size: 0", "max_batch_size"),
         ("resources: {num_gpus: -1}", "resources.num_gpus"),
+        ("resources: {num_gpus: 1.5}", "resources.num_gpus"),
         ("autoscaling: {min_replicas: 3, max_replicas: 2}", "autoscaling"),
         ("autoscaling: {min_replicas: -1}", "autoscaling.min_replicas"),
         ("autoscaling: {min_replicas: 0, max_replicas: 0}", "autoscaling.max_replicas"),

@@ -62,6 +62,13 @@ def test_softmax_by_hand() -> None:
     assert softmax(logits)[0] == pytest.approx([0.25, 0.75], abs=1e-9)
 
 
+def test_softmax_of_halves_over_more_classes_than_a_half_can_count() -> None:
+    """The sum of the exponentials, 70,000, would be infinite and every probability 0; 1 in 70,000 is a half."""
+    found = softmax(np.zeros((1, 70_000), np.float16))
+    assert found.dtype == np.float16
+    assert found[0, 0] == np.float16(1 / 70_000) != 0
+
+
 def test_argmax_overrules_the_label_output() -> None:
     """The setting says so."""
     outputs: dict[str, np.ndarray] = {"label": np.array([0, 0]), **SCORES}
@@ -76,9 +83,10 @@ def test_other_outputs_are_answered_by_name() -> None:
         "b": np.array([[0.5], [1.5]], dtype=np.float16),
         "c": np.zeros((2, 1, 2), dtype=bool),
         "d": np.array(["x", "y"], dtype=object),
+        "e": np.array([np.inf, np.nan], dtype=np.float16),
     }
     results = encode_results(outputs, OutputSettings())
-    assert results[1] == {"a": 2, "b": 1.5, "c": [[False, False]], "d": "y"}
+    assert results[1] == {"a": 2, "b": 1.5, "c": [[False, False]], "d": "y", "e": None}
     assert type(results[0]["a"]) is int
     assert type(results[0]["b"]) is float
 

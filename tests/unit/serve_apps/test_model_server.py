@@ -26,7 +26,7 @@ from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 from serve_apps import model_server as module
-from serve_apps.model_server import ModelFailure, ModelServer, device_number
+from serve_apps.model_server import ModelFailure, ModelServer
 from tests.support import onnx_graphs
 from tests.support.model_packages import write_package
 
@@ -176,22 +176,6 @@ async def test_a_store_that_goes_away_is_asked_again(scene: Scene, monkeypatch: 
     found = {"max_batch_size": 2, "reason": "manifest", "rows_per_s": {"1": 5.0}, "max_difference": 1.0}
     await scene.record(DeploymentStatus.READY, found)
     await until(lambda: replica._batching is not None)
-
-
-@pytest.mark.parametrize(
-    ("held", "visible", "number"),
-    [
-        ([], None, 0),
-        (["2"], "2", 0),
-        (["3"], "2,3", 1),
-        (["1"], None, 1),
-        (["1"], "", 1),
-        (["0"], "GPU-5a", 0),
-    ],
-)
-def test_the_number_of_the_gpu_that_ray_gave(held: list[str], visible: str | None, number: int) -> None:
-    """Counted among those that the process sees."""
-    assert device_number(held, visible) == number
 
 
 async def test_only_what_was_quick_runs_on_the_loop(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,7 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
         replicas=body.replicas,
         traffic=body.traffic,
         num_gpus=body.num_gpus,
+        accelerator_type=body.accelerator_type,
         version=source.version,
         is_model_id_chosen=source.is_id_chosen,
         max_wait_s=body.max_wait_s,
