@@ -138,6 +138,8 @@ async def test_nothing_at_the_source_is_said_with_its_code(bench: Bench, control
         ({"id": "m", "model_uri": URI, "description": 7}, "description"),
         ({"id": "m", "model_uri": URI, "description": "x" * 2001}, "description"),
         ({"id": "m", "model_uri": URI, "name": "m"}, "name"),
+        ({"id": "m", "model_uri": URI, "sha256": "ab"}, "sha256"),
+        ({"id": "m", "status": "training", "sha256": "0" * 64}, "body"),
         ({"model_uri": "https://a.example/"}, "id"),
         ({"model_uri": URI, "idempotency_key": ""}, "idempotency_key"),
     ],

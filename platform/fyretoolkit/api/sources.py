@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fyretoolkit.api.services import Services
+from fyretoolkit.core.checksums import ensure_sha256
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import PREFIX, URI_PREFIX, StoredFile, file_id_of
 from fyretoolkit.core.ids import is_id, is_slug, slugify
@@ -90,6 +91,18 @@ async def resolve_source(services: Services, org: str, uri: str, model_id: str |
     if existing is not None:
         require_artifact(existing)
     return source
+
+
+def check_artifact(source: Source, sha256: str | None) -> None:
+    """Refuses a registered model whose artifact is not the one that the caller says.
+
+    Raises:
+        PlatformError: `checksum_mismatch`, naming the field.
+    """
+    try:
+        ensure_sha256(sha256, source.artifact or "", f"The artifact of the model {source.model_id}")
+    except PlatformError as error:
+        raise about_field("sha256", error) from error
 
 
 async def content_source(

@@ -62,7 +62,9 @@ class ModelReconciler:
 
     async def _prepare(self, model: Model) -> None:
         try:
-            loaded = await self._preparer.load(model.org, model.source_uri or "", partial(self._begin, model))
+            loaded = await self._preparer.load(
+                model.org, model.source_uri or "", partial(self._begin, model), sha256=model.source_sha256
+            )
         except PlatformError as error:
             if error.code == "unavailable":
                 raise

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fyretoolkit.control.threads import INSPECTIONS_AT_ONCE, MODELS, finish_in
 from fyretoolkit.control.turns import Turns
+from fyretoolkit.core.checksums import ensure_sha256, refuse_sha256_of_folder
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
@@ -24,7 +25,7 @@ from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import ORDER_PREFIX, Model
 from fyretoolkit.egress.fetch import fetch, fetch_folder, timeouts_from
 from fyretoolkit.egress.local import local_folder
-from fyretoolkit.egress.transfer import FailureCodes, Timeouts
+from fyretoolkit.egress.transfer import FailureCodes, Fetched, Timeouts
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url, policy_from
 from fyretoolkit.models.artifacts import Artifact, ArtifactStore
@@ -97,11 +98,14 @@ class Preparer:
             registered = await self._models.get(deployment.org, deployment.model)
             return _usable(registered, deployment.model)
         return await self._register(
-            deployment, await self.load(deployment.org, deployment.model_uri, on_turn)
+            deployment,
+            await self.load(deployment.org, deployment.model_uri, on_turn, sha256=deployment.sha256),
         )
 
-    async def load(self, org: str, uri: str, on_turn: OnTurn = _nothing) -> Loaded:
-        """What lies at the URI, fetched, inspected and stored.
+    async def load(
+        self, org: str, uri: str, on_turn: OnTurn = _nothing, *, sha256: str | None = None
+    ) -> Loaded:
+        """What lies at the URI, fetched, inspected and stored, if it has the digest that its caller said.
 
         Organizations take turns. `on_turn` is awaited when the turn has come; what it raises ends the preparation.
 
@@ -111,7 +115,7 @@ class Preparer:
         async with self._turns.turn(org):
             await on_turn()
             with self._folder() as folder:
-                source = await self._source(org, uri, folder)
+                source = await self._source(org, uri, sha256, folder)
                 async with self._inspections.turn(org):
                     return await self._inspect(source, folder)
 
@@ -127,12 +131,18 @@ class Preparer:
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._settings.artifacts_dir) as folder:
             yield Path(folder)
 
-    async def _source(self, org: str, uri: str, folder: Path) -> Path:
+    async def _source(self, org: str, uri: str, sha256: str | None, folder: Path) -> Path:
         policy = policy_from(self._settings)
         url = check_url(uri, policy)
-        if url.is_object_folder:
-            return await self._fetch_package(url, policy, folder)
-        return local_folder(url, policy) or await self._fetch(org, uri, policy, folder)
+        in_place = local_folder(url, policy)
+        if in_place or url.is_object_folder:
+            refuse_sha256_of_folder(sha256)
+            return in_place or await self._fetch_package(url, policy, folder)
+        fetched = await self._fetch(org, uri, policy, folder)
+        ensure_sha256(sha256, fetched.sha256, "The file at model_uri")
+        named = folder / "named"
+        named.mkdir()
+        return fetched.path.rename(named / fetched.name)  # messages about it repeat its name
 
     async def _inspect(self, source: Path, folder: Path) -> Loaded:
         """In a thread of its own, never two at once of an organization; cancelled, it ends before its folder goes."""
@@ -145,9 +155,8 @@ class Preparer:
         spec = await finish_in(MODELS, interrupt.set, partial(inspect, files, timeout_s, interrupt))
         return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files)))
 
-    async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Path:
-        """The file at the URI, in a folder of its own, under its own name: messages about it repeat that."""
-        fetched = await fetch(
+    async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Fetched:
+        return await fetch(
             uri,
             folder / "fetched",
             policy=policy,
@@ -156,9 +165,6 @@ class Preparer:
             uploads=Uploads(org, self._files, self._settings.files_dir),
             **_CODES,
         )
-        named = folder / "named"
-        named.mkdir()
-        return fetched.path.rename(named / fetched.name)
 
     async def _fetch_package(self, url: ParsedUrl, policy: Policy, folder: Path) -> Path:
         """The files of a package that lie beneath a folder of object storage, under their usual names alone."""

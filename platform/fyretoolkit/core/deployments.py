@@ -49,6 +49,8 @@ class Deployment:
     is_model_id_chosen: bool = False
     """Whether the caller named the model; else the package's own manifest may."""
     autoscaling: Mapping[str, int] | None = None
+    sha256: str | None = None
+    """What the bytes at `model_uri` must be; None: anything."""
     artifact: str | None = None
     spec: Mapping[str, object] | None = None
     batching: Mapping[str, Any] | None = None

@@ -166,6 +166,10 @@ _DEPLOYMENT: dict[str, ErrorKind] = {
         422, "The source of model_uri did not answer.", "Check that the platform can reach it, then deploy again.",
         is_retryable=True,
     ),
+    "checksum_mismatch": _kind(
+        422, "The content at model_uri is not what sha256 says.",
+        "Compare the digests in the message: correct sha256, or the content.",
+    ),
     "invalid_package": _kind(
         422, "The model package is not usable.",
         "A package holds model.yaml and model.onnx; the message says what is wrong.",
@@ -222,7 +226,7 @@ _BATCH: dict[str, ErrorKind] = {
 }  # fmt: skip
 
 CATALOGUE: Mapping[str, ErrorKind] = MappingProxyType({**_REQUEST, **_DEPLOYMENT, **_BATCH})
-OF_REQUESTS = frozenset((*_REQUEST, "row_failed", "run_failed"))
+OF_REQUESTS = frozenset((*_REQUEST, "checksum_mismatch", "row_failed", "run_failed"))
 """What a request may be answered with; every other code stands in the `error` of a deployment, model, job or row."""
 
 

@@ -28,6 +28,8 @@ class Model:
     artifact: str | None = None
     size_bytes: int = 0
     source_uri: str | None = None
+    source_sha256: str | None = None
+    """What the bytes at `source_uri` must be; None: anything."""
     spec: Mapping[str, object] | None = None
     """The resolved manifest and signature, from which any process builds a codec."""
     publication: int = 0

@@ -18,7 +18,7 @@ from pydantic import (
 from fyretoolkit.core.batching import BatchingReason
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
-from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri, left_out
+from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceSha256, SourceUri, left_out
 from fyretoolkit.schemas.wire import RequestModel, Resource, sometimes
 
 MAX_REPLICAS = 1000
@@ -61,6 +61,7 @@ class DeploymentCreate(RequestModel):
         SourceUri,
         Field(description="`models://<id>` of a registered model, or where an ONNX file or package lies."),
     ]
+    sha256: SourceSha256 = None
     region: Annotated[str, Field(min_length=1, max_length=64)]
     """Where it runs: one of the configured regions."""
     autoscaling: AutoscalingRequest | None = None

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
 from fyretoolkit.schemas.deployments import FailureBody
-from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceUri
+from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceSha256, SourceUri
 from fyretoolkit.schemas.pages import PageQuery
 from fyretoolkit.schemas.wire import RequestModel, Resource
 
@@ -23,7 +23,12 @@ _WITH_SOURCE: dict[str, Any] = {
 _IN_TRAINING: dict[str, Any] = {
     "title": "Before its content is there",
     "required": ["id", "status"],
-    "properties": {"id": {"type": "string"}, "status": {"const": "training"}, "model_uri": _NULL},
+    "properties": {
+        "id": {"type": "string"},
+        "status": {"const": "training"},
+        "model_uri": _NULL,
+        "sha256": _NULL,
+    },
 }
 
 
@@ -38,6 +43,7 @@ class ModelCreate(RequestModel):
 
     id: Annotated[ModelId | None, Field(description="Else the file name of model_uri gives it.")] = None
     model_uri: Annotated[SourceUri | None, Field(description="Where an ONNX file or package lies.")] = None
+    sha256: SourceSha256 = None
     status: Literal["training"] | None = None
     """`training`: the content is published later."""
     description: Annotated[
@@ -50,6 +56,8 @@ class ModelCreate(RequestModel):
     def _has_content_or_waits_for_it(self) -> ModelCreate:
         if (self.model_uri is None) is (self.status is None):
             raise ValueError('send model_uri, or "status": "training" to publish the content later')
+        if self.sha256 is not None and self.model_uri is None:
+            raise ValueError("sha256 is of the content at model_uri: send it when you publish that")
         return self
 
 
@@ -57,6 +65,7 @@ class ModelPublish(RequestModel):
     """The body of `POST /models/{id}/publish`."""
 
     model_uri: Annotated[SourceUri, Field(description="Where an ONNX file or package lies.")]
+    sha256: SourceSha256 = None
 
 
 class ModelQuery(PageQuery):

@@ -93,9 +93,14 @@ class ModelStore:
         stored = await self._store.read_hashes([keys.model(org, name) for org, name in members])
         return [from_hash(Model, fields) for fields in stored if fields]
 
-    async def publish(self, model: Model, source_uri: str) -> bool:
+    async def publish(self, model: Model, source_uri: str, sha256: str | None = None) -> bool:
         """Give a model in training a source, in place of any before; False if it is not in training by now."""
-        values = {"source_uri": source_uri, "published_at": time.time(), "error": None}
+        values = {
+            "source_uri": source_uri,
+            "source_sha256": sha256,
+            "published_at": time.time(),
+            "error": None,
+        }
         answer = await self._change(model, (ModelStatus.TRAINING,), values, is_preparing=True)
         return answer[0] == "changed"
 

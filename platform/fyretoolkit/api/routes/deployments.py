@@ -13,7 +13,7 @@ from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, failures, request_body
 from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.services import Services
-from fyretoolkit.api.sources import not_ready, resolve_source
+from fyretoolkit.api.sources import check_artifact, not_ready, resolve_source
 from fyretoolkit.core.deployments import PREFIX, Deployment
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
@@ -52,6 +52,7 @@ router = APIRouter(tags=["Deployments"])
             "quota_exceeded",
             "invalid_region",
             "url_not_allowed",
+            "checksum_mismatch",
         ),
     },
     openapi_extra=request_body(DeploymentCreate),
@@ -151,6 +152,8 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
     if body.region not in regions:
         raise unknown_region(body.region, regions, field="region")
     source = await resolve_source(services, org, body.model_uri, body.model_id)
+    if source.artifact is not None:
+        check_artifact(source, body.sha256)
     now = time.time()
     return Deployment(
         id=new_id(PREFIX),
@@ -159,6 +162,7 @@ async def _new_deployment(services: Services, org: str, body: DeploymentCreate) 
         stage=Stage.FETCHING,
         model=source.model_id,
         model_uri=source.uri,
+        sha256=body.sha256,
         region=body.region,
         created=int(now),
         updated=int(now),

@@ -116,7 +116,7 @@ async def publish_model(
     model = await _own_model(services, principal, model_id)
     if model.status is ModelStatus.TRAINING:
         source = await content_source(services, principal.org, body.model_uri, model.id)
-        if await services.models.publish(model, source.uri):
+        if await services.models.publish(model, source.uri, body.sha256):
             return await _answer(services, principal, model_id)
         model = await _own_model(services, principal, model_id)
     raise PlatformError(
@@ -185,6 +185,7 @@ async def _new_model(services: Services, org: str, body: ModelCreate) -> Model:
         order=new_id(ORDER_PREFIX),
         description=body.description or "",
         source_uri=uri,
+        source_sha256=body.sha256,
         publication=0 if uri is None else 1,
         published_at=now,
     )
