@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +145,85 @@ def test_a_bomb_stops_at_the_limit(tmp_path: Path, pack: Callable[[Path, Members
         code_of(tarred(tmp_path / "q", {"junk": bytes(50 << 20), "model.onnx": GRAPH}))
         == "artifact_too_large"
     )
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_is_unpacked_at_once_is_refused(tmp_path: Path, compression: int) -> None:
+    """871 bytes of bzip2 became 2 GB in memory before the first of them was counted."""
+    with zipfile.ZipFile(tmp_path / "p", "w", compression) as archive:
+        archive.writestr("model.onnx", GRAPH)
+    with pytest.raises(PlatformError, match="deflate") as refused:
+        opened(tmp_path / "p")
+    assert refused.value.code == "invalid_package"
+
+
+def test_a_directory_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """Two million entries of 47 bytes were 840 MB of objects before they were counted."""
+    whole = zipped(tmp_path / "z", {"a": b""}).read_bytes()
+    directory, end = whole.index(b"PK\x01\x02"), whole.index(b"PK\x05\x06")
+    count = (5 << 20) // (end - directory)
+    size = count * (end - directory)
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, size, directory, 0)
+    (tmp_path / "p").write_bytes(whole[:directory] + whole[directory:end] * count + tail)
+    tracemalloc.start()
+    try:
+        assert code_of(tmp_path / "p") == "invalid_package"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A header block of a tar."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_is_too_large_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    """It is read at once: 2 MB of gzip were 1 GB."""
+    (tmp_path / "p").write_bytes(gzip.compress(header(kind, 8 << 20) + bytes(8 << 20)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlatformError, match="unreasonable length") as refused:
+            opened(tmp_path / "p", limit=64 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == "invalid_package"
+
+
+@pytest.mark.parametrize("is_pax", [False, True])
+def test_a_sparse_file_is_refused_before_its_map_is_read(tmp_path: Path, is_pax: bool) -> None:
+    """A map of 400 MB took minutes, for what is refused in any case."""
+    fields = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "m",
+        "GNU.sparse.realsize": "1",
+    }
+    if is_pax:
+        entry = tarfile.TarInfo("model.onnx")
+        entry.pax_headers, entry.size = fields, 1 << 20
+        content = entry.tobuf(tarfile.PAX_FORMAT) + (b"500000\n" + b"1\n" * (1 << 20))[: 1 << 20]
+    else:
+        content = header(tarfile.GNUTYPE_SPARSE, 0)
+    (tmp_path / "p").write_bytes(gzip.compress(content + bytes(1024)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlatformError, match="sparse file") as refused:
+            opened(tmp_path / "p", limit=64 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == "invalid_package"
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_name_that_no_disk_takes_is_refused(tmp_path: Path, pack: Callable[[Path, Members], Path]) -> None:
+    """It ended as an error of our own disk, and was tried again."""
+    assert code_of(pack(tmp_path / "p", {"m" * 300 + ".onnx": GRAPH})) == "invalid_package"
 
 
 def test_a_zip_whose_header_lies_about_the_size_is_refused(tmp_path: Path) -> None:
