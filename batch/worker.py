@@ -25,9 +25,9 @@ from batch.shards import Shard
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
-from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import ModelRunner, Prediction
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
@@ -49,7 +49,7 @@ class Predictor(Protocol):
 
 def load_model(run: Run) -> Predictor:
     """The job's model, from the artifact store."""
-    files = ArtifactStore(run.settings.artifacts_dir).open(run.artifact)
+    files = open_artifacts(run.settings).open(run.artifact)
     return ModelRunner.load(files, run.model, num_gpus=run.model.resources.num_gpus, threads=1)
 
 

@@ -23,9 +23,9 @@ from ray import serve
 from fyretoolkit.core.batching import Batching
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import DeploymentStatus
-from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.runner import ModelRunner, Prediction, Ran
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.serving.channel import ChannelServer
 from fyretoolkit.serving.inference import encode, run
 from fyretoolkit.serving.replica import Load, ReplicaAnswer
@@ -235,7 +235,7 @@ async def _assignment(deployments: DeploymentStore, application: str) -> Assignm
 
 
 def _load(assignment: Assignment) -> ModelRunner:
-    files = ArtifactStore(settings().artifacts_dir).open(assignment.artifact)
+    files = open_artifacts(settings()).open(assignment.artifact)
     spec = ModelSpec.from_json(assignment.spec)
     held = ray.get_runtime_context().get_accelerator_ids()["GPU"] if assignment.num_gpus else []
     device_id = device_number(held, os.environ.get("CUDA_VISIBLE_DEVICES"))

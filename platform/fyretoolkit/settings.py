@@ -278,9 +278,14 @@ class Settings(PlatformConfig):
 
     @property
     def artifacts_dir(self) -> Path:
-        """The content-addressed artifact store; with one on object storage, this node's cache of it."""
+        """The content-addressed artifact store; with one on object storage, this node's cache of it.
+
+        The cache has a folder of its own: what is in the store's has no other copy, and is never removed.
+        """
         url = self.artifacts.url or ""
-        return Path(url.removeprefix("file://")) if url.startswith("file:") else self.home / "artifacts"
+        if url.startswith("file:"):
+            return Path(url.removeprefix("file://"))
+        return self.home / ("artifact-cache" if self.artifacts_bucket else "artifacts")
 
     @property
     def artifacts_bucket(self) -> str | None:

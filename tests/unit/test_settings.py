@@ -42,3 +42,26 @@ def test_autoscaling_that_cannot_be(values: dict[str, Any]) -> None:
     """Named, at the start of the platform; at Serve it would be an error in its control loop."""
     with pytest.raises(ValidationError):
         AutoscalingSettings(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"artifacts": {"url": "https://example.com/"}},
+        {"artifacts": {"url": "/artifacts"}},
+        {"artifacts": {"url": "file://host/artifacts"}},
+        {"artifacts": {"url": "s3://"}},
+        {"artifacts": {"url": "s3://bucket//prefix"}},
+        {"artifacts": {"url": "s3://key:secret@bucket/prefix"}},
+        {"egress": {"s3": {"roots": ["s3://bucket"]}}},
+        {"egress": {"s3": {"roots": ["*"]}}},
+        {"egress": {"s3": {"roots": [""]}}},
+        {"egress": {"s3": {"endpoint": "minio:9000"}}},
+        {"egress": {"s3": {"endpoint": "http://key:secret@minio:9000"}}},
+        {"egress": {"s3": {"access_key": "x"}}},
+    ],
+)
+def test_object_storage_that_cannot_be(values: dict[str, Any]) -> None:
+    """A root that nobody can be beneath, a secret in a setting: named at the start."""
+    with pytest.raises(ValidationError):
+        PlatformConfig.model_validate(values)

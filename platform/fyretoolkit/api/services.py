@@ -9,7 +9,7 @@ from fyretoolkit.api.auth import Keyring
 from fyretoolkit.api.committed_parts import CommittedParts
 from fyretoolkit.api.limits import RateLimiter
 from fyretoolkit.core.organizations import DEMO_ORG
-from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.codecs import CodecCache
 from fyretoolkit.serving.predict import Predictor
@@ -68,7 +68,7 @@ def open_services(
     store = Store(settings.redis_url.get_secret_value())
     deployments = DeploymentStore(store, settings.deployments.deleted_ttl_s)
     models = ModelStore(store)
-    codecs = CodecCache(ArtifactStore(settings.artifacts_dir))
+    codecs = CodecCache(open_artifacts(settings))
     metrics = MetricsStore(store)
     recorder = Recorder(metrics)
     coalescers = Coalescers(call, settings.serving, settings.plans)

@@ -13,9 +13,9 @@ from fyretoolkit.core.lifecycles import DeploymentStatus, ModelStatus, Stage
 from fyretoolkit.core.models import Model
 from fyretoolkit.core.organizations import DEMO_ORG, PUBLIC_ORG, Organization, Scope
 from fyretoolkit.core.organizations import PREFIX as ORGANIZATION_PREFIX
-from fyretoolkit.models.artifacts import ArtifactStore
 from fyretoolkit.models.inspection import inspect
 from fyretoolkit.models.package import open_package
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.settings import DEMO_KEY, PROJECT_ROOT, Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
 from fyretoolkit.store.connection import Store
@@ -77,7 +77,7 @@ async def _register(settings: Settings, models: ModelStore, package: Path) -> No
     limit = settings.limits.max_artifact_bytes
     files = await asyncio.to_thread(open_package, package, package, limit)
     spec = await asyncio.to_thread(inspect, files, settings.deployments.inspect_timeout_s)
-    artifact = await asyncio.to_thread(ArtifactStore(settings.artifacts_dir).put, files)
+    artifact = await asyncio.to_thread(open_artifacts(settings).put, files)
     await models.register(
         Model(
             id=package.name,

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,11 @@ from fyretoolkit.egress.local import local_folder
 from fyretoolkit.egress.transfer import FailureCodes, Fetched, Timeouts
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url, policy_from
-from fyretoolkit.models.artifacts import Artifact, ArtifactStore
+from fyretoolkit.models.artifacts import Artifact
 from fyretoolkit.models.inspection import Interrupt, inspect
 from fyretoolkit.models.package import MANIFEST, MODEL, TOKENIZER, open_package
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.objects.artifacts import open_artifacts
 from fyretoolkit.settings import DeploymentSettings, Settings
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
@@ -84,7 +85,7 @@ class Preparer:
         self._settings = settings
         self._models = models
         self._files = files
-        self._artifacts = ArtifactStore(settings.artifacts_dir)
+        self._artifacts = open_artifacts(settings)
         self._turns = Turns(_AT_ONCE, of_one=_AT_ONCE_OF_ONE)
         self._inspections = Turns(INSPECTIONS_AT_ONCE, of_one=_INSPECTED_AT_ONCE_OF_ONE)
 
@@ -122,8 +123,10 @@ class Preparer:
     def remove_unfinished(self) -> None:
         """Free what killed processes left of half-fetched artifacts. Blocks on the disk."""
         for folder in self._settings.artifacts_dir.glob(".*"):
-            if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
-                shutil.rmtree(folder)
+            with suppress(FileNotFoundError):  # its owner was quicker
+                if folder.stat().st_mtime < time.time() - _UNFINISHED_AGE_S:
+                    remove = shutil.rmtree if folder.is_dir() else Path.unlink
+                    remove(folder)
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
