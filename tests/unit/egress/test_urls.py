@@ -343,3 +343,21 @@ def test_an_allowed_file_is_beneath_the_root_by_text(text: str) -> None:
         return
     assert url.path == "/root" or url.path.startswith("/root/")
     assert ".." not in url.path.split("/")
+
+
+@given(URLS.map(lambda text: "s3://bucket/root/" + text.removeprefix("https://")))
+@example("s3://bucket/root/../key")
+@example("s3://bucket/root/%2e%2E/key")
+@example("s3://bucket/root%2Fkey")
+def test_an_allowed_object_is_beneath_the_root(text: str) -> None:
+    """However its key is spelled, no client could take it for another; what is shown of it names it again."""
+    policy = Policy(frozenset({"s3"}), frozenset(), 0, bucket_roots=("bucket/root",))
+    try:
+        url = check_url(text, policy)
+    except PlatformError:
+        return
+    *folders, name = url.object_path.removeprefix("bucket/root/").split("/")
+    assert url.object_path.startswith("bucket/root/")
+    assert not {"", ".", ".."} & set(folders)
+    assert name not in (".", "..")
+    assert parse_url(url.shown) == url
