@@ -1,9 +1,13 @@
-"""Two ingress replicas share what must not double: rate limits, and the objects that idempotency keys make."""
+"""Two ingress replicas share what must not double: rate limits, and the objects that idempotency keys make.
+
+Their platform keeps its artifacts in a bucket, as one of many nodes does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -19,7 +23,8 @@ import psutil
 import pytest
 
 from fyretoolkit.settings import PROJECT_ROOT
-from tests.support.platform import RunningPlatform, deployed, finished, until
+from tests.support.platform import RunningPlatform, deployed, finished, submit, until
+from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.system
 
@@ -30,10 +35,12 @@ DIGITS = PROJECT_ROOT / "configs" / "demo_models" / "digits"
 
 
 @pytest.fixture(scope="module")
-def two_ingresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """A platform with two ingress replicas, a short rate window, the plan `small` and no models."""
+def two_ingresses(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[RunningPlatform]:
+    """A platform with two ingress replicas, a short rate window, the plan `small`, a bucket and no models."""
     folder = tmp_path_factory.mktemp("two_ingresses")
-    copy = RunningPlatform.in_folder(folder, TWO_INGRESSES, {"small": SMALL_PLAN})
+    s3.put("artifacts/other", b"")
+    overrides = {**TWO_INGRESSES, "artifacts": {"url": "s3://artifacts/store", "s3": s3.settings}}
+    copy = RunningPlatform.in_folder(folder, overrides, {"small": SMALL_PLAN})
     try:
         copy.up("--no-demo")
         yield copy
@@ -144,6 +151,27 @@ def test_simultaneous_calls_with_one_key_make_one_job_whatever_crashes(
         finished(client, job["id"])
         assert [each["id"] for each in client.get("/jobs").json()["data"]] == [job["id"]]
     until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="another replica in its place")
+
+
+def test_replicas_and_jobs_find_a_model_in_the_bucket_alone(
+    two_ingresses: RunningPlatform, tmp_path: Path
+) -> None:
+    """As on a node that has never seen it: its cache holds nothing."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"input": [0] * 64}) + "\n", "utf-8")
+    cache = two_ingresses.home / "artifact-cache"
+    with two_ingresses.client() as client:
+        source = {"model_uri": DIGITS.as_uri(), "model_id": "kept", "region": "us-east-1"}
+        assert deployed(client, source)["status"] == "ready"
+        sha256 = client.get("/models/kept").json()["sha256"]
+        shutil.rmtree(cache / sha256)
+        again = deployed(client, {"model_uri": "models://kept", "region": "us-east-1"})
+        assert again["status"] == "ready", again["error"]
+        assert (cache / sha256 / "model.onnx").is_file()
+        shutil.rmtree(cache / sha256)
+        assert finished(client, submit(client, "kept", rows.as_uri()))["progress"]["succeeded"] == 1
+        assert (cache / sha256 / "model.onnx").is_file()
+    assert list((two_ingresses.home / "artifacts").iterdir()) == []
 
 
 WINDOW_S = TWO_INGRESSES["limits"]["rate_window_s"]
