@@ -47,7 +47,7 @@ class FakePreparer:
         self.is_open = asyncio.Event()
         self.is_open.set()
 
-    async def load(self, org: str, uri: str, on_turn: Any) -> Loaded:
+    async def load(self, org: str, uri: str, on_turn: Any, *, sha256: str | None) -> Loaded:
         await on_turn()
         self.seen.append(uri)
         try:
@@ -206,9 +206,9 @@ async def test_waiting_for_a_turn_takes_no_time_off(scene: Scene, monkeypatch: p
     turn = asyncio.Event()
     load = scene.preparer.load
 
-    async def wait(org: str, uri: str, on_turn: Any) -> Loaded:
+    async def wait(org: str, uri: str, on_turn: Any, *, sha256: str | None) -> Loaded:
         await turn.wait()
-        found: Loaded = await load(org, uri, on_turn)
+        found: Loaded = await load(org, uri, on_turn, sha256=sha256)
         return found
 
     monkeypatch.setattr(scene.preparer, "load", wait)
