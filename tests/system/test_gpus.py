@@ -64,8 +64,8 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def body(uri: str, **fields: Any) -> dict[str, Any]:
-    """Of a deployment with half a GPU."""
-    return {"model_uri": uri, "region": "us-east-1", "num_gpus": 0.5, **fields}
+    """Of a deployment with half a GPU, which waits until those of an earlier test have left it."""
+    return {"model_uri": uri, "region": "us-east-1", "num_gpus": 0.5, "max_wait_s": 60, **fields}
 
 
 def await_ready(client: httpx.Client, deployment: str) -> None:
@@ -111,13 +111,13 @@ def test_two_gpus_take_four_halves_and_no_fifth(
     refused = caller.post("/predict/half", json={"inputs": [[70_000, 0]]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid_input")
 
-    fifth = deployed(caller, body(half))
+    fifth = deployed(caller, body(half, max_wait_s=None))
     assert (fifth["status"], fifth["error"]["code"]) == ("failed", "no_capacity")
     details = fifth["error"]["details"]
     assert (details["asked"]["GPU"], details["free"]["GPU"]) == (0.5, 0)
     assert "0.5 GPU" in fifth["error"]["message"]
 
-    patient = caller.post("/deployments", json=body(half, max_wait_s=120)).json()["id"]
+    patient = caller.post("/deployments", json=body(half)).json()["id"]
     until(
         lambda: caller.get(f"/deployments/{patient}").json()["stage"] == "starting",
         timeout_s=20,
