@@ -117,6 +117,8 @@ class RoutingTable:
         self._draw = draw
         self._lock = asyncio.Lock()
         self._version: int | None = None
+        self._is_incomplete = False
+        """Whether something could not be read that may be there at the next look."""
         self._routes: Mapping[tuple[str, str], Sequence[Route]] = {}
         self._live: Mapping[tuple[str, str], Sequence[Deployment]] = {}
 
@@ -203,6 +205,7 @@ class RoutingTable:
 
     async def _load(self, version: int) -> None:
         """`version` was read before the deployments are, so a change in between is seen at the next look."""
+        self._is_incomplete = False
         live: dict[tuple[str, str], list[Deployment]] = {}
         routes: dict[tuple[str, str], list[Route]] = {}
         for deployment in await self._deployments.live():
@@ -212,7 +215,8 @@ class RoutingTable:
                 routes.setdefault(key, []).append(route)
         self._codecs.keep_only({route.artifact for group in routes.values() for route in group})
         shared = {key: with_incumbent(group) for key, group in routes.items()}
-        self._live, self._routes, self._version = live, shared, version
+        self._live, self._routes = live, shared
+        self._version = None if self._is_incomplete else version
         await self._on_renewed({each.id: each.application for group in live.values() for each in group})
 
     async def _route_to(self, deployment: Deployment) -> Route | None:
@@ -222,8 +226,9 @@ class RoutingTable:
             return None
         try:
             codec = await self._codecs.get(deployment.artifact, deployment.spec)
-        except Exception:
+        except Exception as error:
             logger.exception("%s has no usable codec", deployment.id)
+            self._is_incomplete |= isinstance(error, PlatformError) and error.code == "unavailable"
             return None
         batching = Batching.from_json(deployment.batching) if deployment.batching else None
         return Route(

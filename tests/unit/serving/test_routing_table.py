@@ -168,6 +168,28 @@ async def test_a_deployment_without_a_usable_codec_harms_no_other(bench: Bench) 
     assert refused.value.code == "model_not_ready"
 
 
+async def test_a_codec_that_cannot_be_read_now_is_looked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket of the artifacts is away for a moment: no other change is needed for the deployment to be found."""
+    deployment = await bench.deploy("digits", org="org_a", traffic=100)
+    table = _unwatched(bench)
+    get = CodecCache.get
+
+    async def away(*_: Any) -> None:
+        raise PlatformError("unavailable")
+
+    monkeypatch.setattr(CodecCache, "get", away)
+    await table.refresh_if_changed()
+    assert table.known("org_a", "digits") is None
+    monkeypatch.setattr(CodecCache, "get", get)
+    assert await table.refresh_if_changed()
+    known = table.known("org_a", "digits")
+    assert known is not None
+    assert known.deployment == deployment.id
+    assert not await table.refresh_if_changed()
+
+
 async def test_codecs_are_built_once_for_each_artifact_and_dropped_with_it(bench: Bench) -> None:
     first = await bench.deploy("digits", org="org_a")
     second = await bench.deploy("digits", org="org_a")
