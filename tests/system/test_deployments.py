@@ -43,7 +43,7 @@ def test_deploy_predict_delete(client: httpx.Client, platform: RunningPlatform, 
         timeout_s=30,
         what="the deployment deleted, its replica gone",
     )
-    assert not platform.titled(ready["id"])
+    assert not platform.titled(ready["application"])
     assert client.get("/models/lookup-table").json()["status"] == "ready"
     assert ready["id"] not in [each["id"] for each in client.get("/deployments").json()["data"]]
 
@@ -74,9 +74,9 @@ def test_a_missing_artifact_fails_with_its_code(client: httpx.Client, tmp_path: 
     assert (failed["status"], failed["error"]["code"]) == ("failed", "artifact_not_found")
 
 
-def replica_pids(platform: RunningPlatform, name: str) -> set[int]:
-    """The processes of a deployment's replicas."""
-    return {each.pid for each in platform.titled(name)}
+def replica_pids(platform: RunningPlatform, application: str) -> set[int]:
+    """The processes of a deployment's replicas; the application is its own, or one that stood by for it."""
+    return {each.pid for each in platform.titled(application)}
 
 
 def test_replicas_come_and_go_without_a_restart(
@@ -85,8 +85,9 @@ def test_replicas_come_and_go_without_a_restart(
     """1 → 2 → by load → 1: who stays keeps its process, no prediction fails, and it is ready throughout."""
     path = tmp_path / "scaled.onnx"
     path.write_bytes(lookup())
-    name = deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1"})["id"]
-    (first,) = replica_pids(platform, name)
+    made = deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1"})
+    name, application = made["id"], made["application"]
+    (first,) = replica_pids(platform, application)
 
     def changed(body: dict[str, Any], ready: int) -> set[int]:
         desired = client.patch(f"/deployments/{name}", json=body).json()["replicas"]["desired"]
@@ -97,10 +98,10 @@ def test_replicas_come_and_go_without_a_restart(
             assert (answer.status_code, answer.json().get("results")) == (200, [{"value": 30.0}])
             shown: dict[str, Any] = client.get(f"/deployments/{name}").json()
             assert shown["status"] == "ready"
-            return shown["replicas"]["ready"] == ready and len(replica_pids(platform, name)) == ready
+            return shown["replicas"]["ready"] == ready and len(replica_pids(platform, application)) == ready
 
         until(is_there, timeout_s=60, what=f"{ready} replicas after {body}")
-        return replica_pids(platform, name)
+        return replica_pids(platform, application)
 
     two = changed({"replicas": 2}, 2)
     assert first in two
