@@ -76,6 +76,11 @@ class DeploymentReconciler:
             place_s=bounds.place_timeout_s,
         )
 
+    @property
+    def standby(self) -> Mapping[str, int]:
+        """How many replicas stand by: `desired` and `ready`."""
+        return self._standby.counts
+
     async def tick(self) -> bool:
         """Plan once and begin what is due. True while something is changing, so the next look is soon.
 

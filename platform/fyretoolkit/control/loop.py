@@ -76,6 +76,7 @@ class ControlLoop:
             job_store,
             silence_s=self._silence_s,
             inspections=lambda: preparer.inspections,
+            standby=lambda: deployments.standby,
         )
         await self._tidy(preparer)
         async with asyncio.TaskGroup() as group:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.exposition import Served
@@ -35,14 +35,18 @@ class Reporter:
         *,
         silence_s: Callable[[], float],
         inspections: Callable[[], int],
+        standby: Callable[[], Mapping[str, int]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`silence_s`: since when the slowest loop has not looked; `inspections`: how many are under way."""
+        """`silence_s`: since when the slowest loop has not looked; `inspections`: how many are under way; `standby`:
+        how many replicas stand by, by what is said of the number.
+        """
         self._gauges = gauges
         self._deployments = deployments
         self._jobs = jobs
         self._silence_s = silence_s
         self._inspections = inspections
+        self._standby = standby
         self._clock = clock
         self._due = clock()
 
@@ -53,6 +57,8 @@ class Reporter:
         self._due = self._clock() + _EVERY_S
         self._gauges.set("fyre_controller_silence_seconds", self._silence_s(), {})
         self._gauges.set("fyre_inspections", self._inspections(), {})
+        for state, replicas in self._standby().items():
+            self._gauges.set("fyre_standby_replicas", replicas, {"state": state})
         self._show_deployments(await self._deployments.live())
         jobs = Counter(job.status for job in await self._jobs.open_jobs())
         for job_status in _SHOWN_JOBS:

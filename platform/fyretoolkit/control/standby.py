@@ -7,7 +7,7 @@ controller there ever was.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fyretoolkit.control import serve_driver
 from fyretoolkit.core.capacity import Ask
@@ -23,6 +23,11 @@ class Standby:
     def __init__(self, settings: Settings) -> None:
         self._pools = Pools(serve_driver.standby_shapes(settings), settings.standby.size)
         self._idle: list[Application] = []
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many replicas are to stand by, and how many did at the last look and were not taken since."""
+        return {"desired": self._pools.size * len(self._pools.shapes), "ready": len(self._idle)}
 
     def applications(self, observed: Sequence[Application]) -> list[Application]:
         """Those of all that stand by, or did."""

@@ -80,6 +80,9 @@ SERIES: Mapping[str, Series] = {
     ),
     "fyre_jobs": Series("Batch jobs that have not ended.", ("status",)),
     "fyre_inspections": Series("Models being inspected now."),
+    "fyre_standby_replicas": Series(
+        "Replicas without a model that are to stand by, and that do.", ("state",)
+    ),
     "fyre_controller_silence_seconds": Series("Since the slowest of the controller's loops last looked."),
     "fyre_replica_busy_ratio": Series("Share of time a replica's model computes, 0 to 1.", _SERVED),
 }

@@ -53,6 +53,7 @@ class Scene:
             self.jobs,
             silence_s=lambda: self.silence_s,
             inspections=lambda: self.inspections,
+            standby=lambda: {"desired": 2, "ready": 1},
             clock=lambda: self.now,
         )
 
@@ -106,6 +107,8 @@ async def test_an_empty_platform_shows_every_state_at_none(scene: Scene) -> None
     assert scene.shown["fyre_provisioning_age_seconds",] == 0
     assert scene.shown["fyre_controller_silence_seconds",] == 0.5
     assert scene.shown["fyre_inspections",] == 2
+    assert scene.shown["fyre_standby_replicas", "desired"] == 2
+    assert scene.shown["fyre_standby_replicas", "ready"] == 1
 
 
 async def test_deployments_and_jobs_are_counted_by_state(scene: Scene) -> None:
@@ -155,4 +158,6 @@ async def test_without_the_store_the_controller_still_shows_itself(scene: Scene)
     scene.deployments = Away(scene.deployments._store, 60)
     with pytest.raises(PlatformError):
         await scene.reporter().tick()
-    assert set(scene.shown) == {("fyre_controller_silence_seconds",), ("fyre_inspections",)}
+    assert {name for name, *_ in scene.shown} == {
+        "fyre_controller_silence_seconds", "fyre_inspections", "fyre_standby_replicas",
+    }  # fmt: skip
