@@ -77,7 +77,9 @@ class ModelServer:
         self._quick_size = 0
         """The largest input of a run that was quick, since the last one that was not."""
         self._loaded: ModelRunner | None = None
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Task[None] | None = None
+        self._load_error: Exception | None = None
+        """Why the model that it was given cannot be loaded here: the replica is to be replaced."""
         await self._become_ready(is_called=False)
         self._channel = await self._listen()
 
@@ -88,27 +90,39 @@ class ModelServer:
             PlatformError: `replica_failed`, it was given none, though it stands by for none or was called; what
                 `ModelRunner.load` raises; `warmup_failed`.
         """
-        async with self._loading:
-            if self._loaded is not None:
-                return
-            store = Store(settings().redis_url.get_secret_value())
-            deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
-            try:
-                assignment = await _assignment(deployments, self._application)
-                if assignment is not None:
-                    await self._load_model(deployments, assignment)
-                elif is_called or not is_id(self._application, STANDBY_PREFIX):
-                    raise PlatformError("replica_failed", "Nothing is assigned to this application.")
-            except Exception as error:
-                code, message = _failure(error)
-                await deployments.report_load_failure(self._application, code, message)
-                raise
-            finally:
-                await store.close()
+        if self._load_error is not None:
+            raise self._load_error
+        if self._loading is None or (self._loading.done() and self._loaded is None):
+            self._loading = asyncio.get_running_loop().create_task(self._find_model(is_called=is_called))
+            self._loading.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # has been seen
+        # A caller that goes takes nothing with it: the next one finds what was loaded meanwhile.
+        await asyncio.shield(self._loading)
+
+    async def _find_model(self, *, is_called: bool) -> None:
+        store = Store(settings().redis_url.get_secret_value())
+        deployments = DeploymentStore(store, settings().deployments.deleted_ttl_s)
+        try:
+            assignment = await _assignment(deployments, self._application)
+            if assignment is not None:
+                await self._load_model(deployments, assignment)
+            elif is_called or not is_id(self._application, STANDBY_PREFIX):
+                raise PlatformError("replica_failed", "Nothing is assigned to this application.")
+        except Exception as error:
+            code, message = _failure(error)
+            await deployments.report_load_failure(self._application, code, message)
+            raise
+        finally:
+            await store.close()
 
     async def _load_model(self, deployments: DeploymentStore, assignment: Assignment) -> None:
-        runner = await asyncio.to_thread(_load, assignment)
-        await self._infer(runner)
+        try:
+            runner = await asyncio.to_thread(_load, assignment)
+            await self._infer(runner)
+        except Exception as error:
+            self._load_error = error
+            raise
         await self._find_batching(deployments, assignment, runner)
         self._loaded = runner
         served = Served(assignment.deployment, assignment.model, assignment.region)
@@ -203,6 +217,14 @@ class ModelServer:
         except Exception as error:
             logger.exception("%s cannot serve its model", self._application)
             raise PlatformError("unavailable", retry_after_s=_RETRY_AFTER_S) from error
+
+    async def check_health(self) -> None:
+        """Fails once its model could not be loaded: Serve replaces it, and one that starts anew says why it fails.
+
+        Serve asks for it under this name.
+        """
+        if self._load_error is not None:
+            raise self._load_error
 
     async def ping(self) -> None:
         """Answers: the replica is there."""

@@ -188,7 +188,7 @@ async def test_a_change_in_between_is_not_overwritten(bench: Bench) -> None:
 
 async def test_a_registered_model_answers_as_a_version_of_another(bench: Bench) -> None:
     """Beside the model's own deployments, at the same path. The controller serves its content."""
-    await bench.add_model("sentiment-v1")
+    await bench.deploy("sentiment-v1", org=DEMO_ORG)
     second = await bench.add_model("sentiment-v2")
     made = await bench.create_deployment(
         model_uri="models://sentiment-v2", model_id="sentiment-v1", traffic=10
@@ -217,8 +217,65 @@ async def test_a_version_of_nothing(bench: Bench) -> None:
 async def test_a_version_that_takes_other_inputs(bench: Bench) -> None:
     """Numbers where texts come."""
     await bench.add_model("digits")
-    await bench.add_model("sentiment-v1")
+    await bench.deploy("sentiment-v1", org=DEMO_ORG)
     refused = await bench.create_deployment(model_uri="models://digits", model_id="sentiment-v1")
     error = refused.json()["error"]
     assert (refused.status_code, error["code"]) == (400, "invalid_request")
     assert "digits takes tensor inputs and sentiment-v1 text inputs" in error["message"]
+
+
+async def test_a_version_of_a_public_model_needs_one_to_stand_beside(bench: Bench) -> None:
+    """Public deployments are everybody's: no traffic of theirs can be moved. The organization deploys its own first."""
+    await bench.deploy("sentiment-v1")
+    await bench.add_model("sentiment-v2")
+    body = {"model_uri": "models://sentiment-v2", "model_id": "sentiment-v1", "traffic": 5}
+    refused = await bench.create_deployment(**body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_request")
+    await bench.create_deployment(model_uri="models://sentiment-v1")
+    assert (await bench.create_deployment(**body)).status_code == 201
+
+
+async def test_a_version_that_is_coming_does_not_hide_the_public_model(bench: Bench) -> None:
+    """Its content is another than the public one's, as it is meant to be."""
+    public = await bench.deploy("digits")
+    changes = {"version": "digits-2", "artifact": "f" * 64, "status": DeploymentStatus.PROVISIONING}
+    await bench.deploy("digits", org=DEMO_ORG, **changes)
+    answer = await bench.predict("digits", DIGIT)
+    assert (answer.status_code, answer.json()["usage"]["deployment"]) == (200, public.id)
+
+
+async def test_what_a_canary_wasted_is_not_the_incumbents_latency(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is told the whole time, the metrics that of the deployment that answered."""
+    incumbent, canary = await pair(bench, old=51, new=49)
+    answer = InProcessCall.__call__
+
+    async def hang(call: InProcessCall, application: str, *arguments: Any) -> Any:
+        if application == canary.id:
+            await asyncio.sleep(60)
+        return await answer(call, application, *arguments)
+
+    monkeypatch.setattr(InProcessCall, "__call__", hang)
+    found = [await bench.predict("digits", DIGIT, options={"timeout_ms": 2000}) for _ in range(6)]
+    told = max(each.json()["usage"]["latency_ms"] for each in found)
+    await bench.services.recorder.flush()
+    metrics = (await bench.request("GET", f"/metrics/{incumbent.id}")).json()["metrics"]
+    assert told >= 1000 > metrics["latency"]["total"]["max"]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "continue"])
+async def test_what_is_wrong_with_a_request_is_not_the_canarys(bench: Bench, on_error: str) -> None:
+    """The incumbent refuses the same input."""
+    _, canary = await pair(bench)
+    for _ in range(30):
+        await bench.predict("digits", [*DIGIT, ["no number"]], options={"on_error": on_error})
+    assert await totals(bench, canary) == (0, 0, {})
+
+
+async def test_equals_are_no_canaries(bench: Bench) -> None:
+    """The same content with the same traffic, in another region for example: each has all of its callers' time."""
+    first = await bench.deploy("digits", org=DEMO_ORG)
+    second = await bench.deploy("digits", org=DEMO_ORG, region="eu-west-1")
+    routes = bench.services.routes.candidates(DEMO_ORG, "digits")
+    assert {route.deployment: route.incumbent for route in routes} == {first.id: None, second.id: None}

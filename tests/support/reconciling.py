@@ -31,6 +31,7 @@ class FakeServe:
         self.applications: dict[str, Application] = {}
         self.applied: list[tuple[int, int]] = []
         self.warm_ups: list[str] = []
+        self.limits_s: list[float] = []
         self.warm_up_error: Exception | None = None
 
     def is_running(self) -> bool:
@@ -52,6 +53,7 @@ class FakeServe:
 
     def warm_up(self, application: str, timeout_s: float) -> dict[str, object]:
         self.warm_ups.append(application)
+        self.limits_s.append(timeout_s)
         if self.warm_up_error:
             raise self.warm_up_error
         return BATCHING

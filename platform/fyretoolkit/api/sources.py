@@ -15,6 +15,7 @@ from fyretoolkit.core.files import PREFIX, URI_PREFIX, StoredFile, file_id_of
 from fyretoolkit.core.ids import is_id, is_slug, slugify
 from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import Model
+from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.egress.urls import ParsedUrl, Purpose, check_url, policy_from
 from fyretoolkit.schemas.errors import about_field, invalid_field
 from fyretoolkit.settings import Settings
@@ -182,6 +183,12 @@ async def _check_version(services: Services, org: str, model: Model, answers_for
                 f"is no {answers_for}. Leave model_id out, or list the models with GET /models.",
             ),
         )
+    if other.org == PUBLIC_ORG and not await _has_own(services, org, answers_for):
+        raise invalid_field(
+            "model_id",
+            f"{answers_for} is a public model, served to everybody. Deploy it for yourself first with model_uri "
+            f"{_REGISTERED[0]}{answers_for}; then this can be a new version of that.",
+        )
     _, spec = require_artifact(other)
     kinds = spec["kind"], (model.spec or {}).get("kind")
     if kinds[0] != kinds[1]:
@@ -189,6 +196,11 @@ async def _check_version(services: Services, org: str, model: Model, answers_for
             "model_id",
             f"{model.id} takes {kinds[1]} inputs and {answers_for} {kinds[0]} inputs, so it cannot be a version of it.",
         )
+
+
+async def _has_own(services: Services, org: str, model_id: str) -> bool:
+    """Whether the organization has a live deployment of the model itself."""
+    return any(each.version is None for each in await services.deployments.of_model(org, model_id))
 
 
 def require_artifact(model: Model) -> tuple[str, Mapping[str, object]]:

@@ -134,7 +134,7 @@ class DeploymentReconciler:
                 await self._deployments.move(deployment, name, epoch=self._epoch)
 
     def _take_standby(self, deployment: Deployment) -> str | None:
-        if deployment.spec is None:
+        if deployment.spec is None or deployment.region not in self._settings.regions:
             return None
         spec = ModelSpec.from_json(deployment.spec)
         return self._standby.take(serve_driver.ask_of(deployment, spec, self._settings))
@@ -247,18 +247,16 @@ class DeploymentReconciler:
 
     async def _warm_up(self, deployment: Deployment) -> None:
         if deployment.stage is not Stage.WARMING:
-            await self._advance(deployment, Stage.WARMING, "The model is loaded; a first inference runs.")
+            await self._advance(deployment, Stage.WARMING, "A replica is up; a first inference runs.")
+        # One that stood by loads its model in this call.
+        limit_s = self._bounds.load_s if deployment.standby else _WARM_UP_TIMEOUT_S
         try:
-            batching = await run_in(
-                WARM_UPS, serve_driver.warm_up, deployment.application, _WARM_UP_TIMEOUT_S
-            )
+            batching = await run_in(WARM_UPS, serve_driver.warm_up, deployment.application, limit_s)
         except (PlatformError, TimeoutError) as error:
-            message = (
-                error.message if isinstance(error, PlatformError) else "The first inference did not end."
-            )
+            found = error if isinstance(error, PlatformError) else _too_slow(deployment, limit_s)
             if deployment.status is DeploymentStatus.PROVISIONING:
-                code = error.code if isinstance(error, PlatformError) else "warmup_failed"
-                await self._fail(deployment, "warmup_failed" if code in OF_REQUESTS else code, message)
+                code = "warmup_failed" if found.code in OF_REQUESTS else found.code
+                await self._fail(deployment, code, found.message)
             return
         await self._change(
             deployment,
@@ -272,7 +270,7 @@ class DeploymentReconciler:
     async def _fail(
         self, deployment: Deployment, code: str, message: str, details: Mapping[str, object] | None = None
     ) -> None:
-        if code == "replica_failed":
+        if code in ("replica_failed", "load_timeout"):
             code, message = await self._deployments.load_failure(deployment.application) or (code, message)
         error: dict[str, object] = {"code": code, "message": PlatformError(code, message).message}
         if details:
@@ -286,6 +284,13 @@ class DeploymentReconciler:
         self, deployment: Deployment, status: DeploymentStatus, message: str, **values: object
     ) -> None:
         await self._deployments.transition(deployment, status, epoch=self._epoch, message=message, **values)
+
+
+def _too_slow(deployment: Deployment, limit_s: float) -> PlatformError:
+    """A warm-up took longer than it may."""
+    if deployment.standby:
+        return PlatformError("load_timeout", f"The model did not load and answer once within {limit_s:g} s.")
+    return PlatformError("warmup_failed", f"The first inference did not end within {limit_s:g} s.")
 
 
 def _name_of(command: Command | StartStandby) -> str:

@@ -18,18 +18,25 @@ import orjson
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal
-from fyretoolkit.models.codec import Decoded, ItemError
+from fyretoolkit.models.codec import Decoded
 from fyretoolkit.schemas.predictions import PredictionRequest
 from fyretoolkit.serving.coalescers import Coalescers
 from fyretoolkit.serving.deadlines import Deadline
 from fyretoolkit.serving.joining import Request, Share
 from fyretoolkit.serving.parsing import parse_prediction
 from fyretoolkit.serving.recording import Outcome, Recorder
+from fyretoolkit.serving.refusals import (
+    invalid_inputs,
+    is_callers_own,
+    is_refused,
+    item_error,
+    misfits,
+    row_failed,
+)
 from fyretoolkit.serving.routing import Route, RoutingTable
 from fyretoolkit.settings import LimitSettings
 
 _SMALL_BYTES = 1 << 16
-_SHOWN_ERRORS = 100
 _LOGGED_METADATA = ("correlation_id", "user_id")
 _MAX_LOGGED_CHARS = 200
 _CANARY_SHARE = 0.5
@@ -126,34 +133,52 @@ class Predictor:
             async with deadline.bounding():
                 route = await self._routes.route(principal.org, model_id, request.options.region)
         caller = _Caller(principal, deadline, is_abandoned, len(body))
-        if route.incumbent is not None and (answer := await self._try_canary(route, request, caller, began)):
-            return answer
-        return await self._answer(route.incumbent or route, request, caller, began)
+        if route.incumbent is None:
+            return await self._answer(route, request, caller, began)
+        answer = await self._try_canary(route, route.incumbent, request, caller)
+        return answer or await self._answer(self._routes.current(route.incumbent), request, caller, began)
 
     async def _try_canary(
-        self, route: Route, request: PredictionRequest, caller: _Caller, began: float
+        self, route: Route, incumbent: Route, request: PredictionRequest, caller: _Caller
     ) -> bytes | None:
         """The answer of a new deployment, if all of it is good; a failure counts against it and is not the caller's.
 
-        It has half of the caller's time, so that the incumbent can answer in the other half.
+        Unless it is: inputs that the incumbent refuses too. It has half of the caller's time, so that the incumbent can
+        answer in the other half.
         """
+        outcome = self._recorder.begin()
         strict = request.options.model_copy(update={"on_error": "fail"})
         trying = replace(caller, deadline=caller.deadline.part(_CANARY_SHARE))
         try:
-            return await self._answer(route, request.model_copy(update={"options": strict}), trying, began)
-        except Exception as error:  # noqa: BLE001 - whatever a canary does, the incumbent has its turn
-            logger.info(
-                json.dumps({"event": "canary_failed", "deployment": route.deployment, "error": str(error)})
+            answer = await self._compute(
+                route, request.model_copy(update={"options": strict}), trying, outcome, outcome.began
             )
+        except Exception as error:  # noqa: BLE001 - whatever a canary does, the incumbent has its turn
+            if not is_callers_own(error, incumbent, request):
+                outcome.ended(error)
+                failure = {"event": "canary_failed", "deployment": route.deployment, "error": str(error)}
+                logger.info(json.dumps(failure))
             return None
+        except BaseException as error:
+            outcome.ended(error)
+            raise
+        outcome.ended(None)
+        return answer
 
     async def _answer(self, route: Route, request: PredictionRequest, caller: _Caller, began: float) -> bytes:
-        with self._recorder.begin(began) as outcome:
-            outcome.routed(route, len(request.inputs))
-            results = await self._run_inputs(route, request, caller, outcome)
-            caller.deadline.remaining_s()
-            outcome.answered()
-            return render_prediction(route, results, outcome, request.metadata)
+        with self._recorder.begin() as outcome:
+            return await self._compute(route, request, caller, outcome, began)
+
+    async def _compute(
+        self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome, began: float
+    ) -> bytes:
+        """`began`: when the caller's request did; that of the outcome is when its deployment's turn came."""
+        outcome.routed(route, len(request.inputs))
+        results = await self._run_inputs(route, request, caller, outcome)
+        caller.deadline.remaining_s()
+        outcome.answered()
+        latency_ms = (self._recorder.clock() - began) * 1000
+        return render_prediction(route, results, outcome, request.metadata, latency_ms)
 
     def begin(
         self,
@@ -178,11 +203,11 @@ class Predictor:
             if route is None or route.incumbent is not None:
                 return False
             decoded = route.codec.decode(request.inputs)
-            if decoded.errors and not _is_refused(decoded.errors, request):
+            if decoded.errors and not is_refused(decoded.errors, request):
                 return False
             outcome.routed(route, len(request.inputs))
             if decoded.errors:
-                raise invalid_inputs(_misfits(decoded.errors), range(len(request.inputs)))
+                raise invalid_inputs(misfits(decoded.errors), range(len(request.inputs)))
             _log_metadata(request.metadata, request_id)
             deadline = Deadline(request.options.timeout_ms or self._limits.default_timeout_ms)
             rows = self._rows_of(route, decoded, _Caller(principal, deadline, is_abandoned, len(body)))
@@ -214,16 +239,16 @@ class Predictor:
         pending = list(range(len(request.inputs)))
         while pending:
             decoded = route.codec.decode([request.inputs[index] for index in pending])
-            if _is_refused(decoded.errors, request):
-                raise invalid_inputs(_misfits(decoded.errors), pending)
-            for error in _misfits(decoded.errors):
+            if is_refused(decoded.errors, request):
+                raise invalid_inputs(misfits(decoded.errors), pending)
+            for error in misfits(decoded.errors):
                 index = pending[error.index]
-                results[index] = _item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
+                results[index] = item_error(error.code, f"inputs[{index}]{error.path} {error.message}")
             if decoded.kept:
                 share = await self._run(route, decoded, caller, outcome)
                 indices = [pending[index] for index in decoded.kept]
                 if share.failed and is_strict:
-                    raise _row_failed(share.failed, indices)
+                    raise row_failed(share.failed, indices)
                 _place(share, indices, results)
             pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
         return results
@@ -286,7 +311,7 @@ def _results_of(share: Share, request: PredictionRequest) -> bytes:
         return b"[%b]" % b",".join(share.results)
     indices = range(len(request.inputs))
     if request.options.on_error == "fail":
-        raise _row_failed(share.failed, indices)
+        raise row_failed(share.failed, indices)
     results: list[object] = [None] * len(indices)
     _place(share, indices, results)
     return orjson.dumps(results)
@@ -297,53 +322,15 @@ def _place(share: Share, indices: Sequence[int], results: list[object]) -> None:
     for row, result in zip(share.kept, share.results, strict=True):
         results[indices[row]] = orjson.Fragment(result)
     for row, message in share.failed.items():
-        results[indices[row]] = _item_error("row_failed", message)
-
-
-def _misfits(errors: Sequence[ItemError]) -> list[ItemError]:
-    """Those of items that are wrong by themselves."""
-    return [error for error in errors if not error.is_shape_conflict]
-
-
-def _is_refused(errors: Sequence[ItemError], request: PredictionRequest) -> bool:
-    """Whether the whole request fails with these."""
-    return request.options.on_error == "fail" and bool(_misfits(errors))
-
-
-def invalid_inputs(errors: Sequence[ItemError], indices: Sequence[int]) -> PlatformError:
-    """The 422 that names each input that does not fit; `indices` are their places in the request."""
-    shown = [
-        {
-            "index": indices[error.index],
-            "path": f"inputs[{indices[error.index]}]{error.path}",
-            "message": error.message,
-        }
-        for error in errors[:_SHOWN_ERRORS]
-    ]
-    others = len(errors) - 1
-    more = f" (and {others} more input{'s' if others > 1 else ''}, see details.errors)" if others else ""
-    return PlatformError(
-        "invalid_input", f"{shown[0]['path']} {shown[0]['message']}{more}", details={"errors": shown}
-    )
-
-
-def _row_failed(failed: Mapping[int, str], indices: Sequence[int]) -> PlatformError:
-    shown = [
-        {"index": indices[row], "path": f"inputs[{indices[row]}]", "message": failed[row]}
-        for row in sorted(failed)[:_SHOWN_ERRORS]
-    ]
-    first = shown[0]
-    return PlatformError(
-        "row_failed", f"The model failed on {first['path']}: {first['message']}", details={"errors": shown}
-    )
-
-
-def _item_error(code: str, message: str) -> dict[str, object]:
-    return {"error": {"code": code, "message": message}}
+        results[indices[row]] = item_error("row_failed", message)
 
 
 def render_prediction(
-    route: Route, results: bytes, outcome: Outcome, metadata: Mapping[str, Any] | None
+    route: Route,
+    results: bytes,
+    outcome: Outcome,
+    metadata: Mapping[str, Any] | None,
+    latency_ms: float | None = None,
 ) -> bytes:
     """The answer's JSON around that of its results. Its usage is what the metrics count."""
     return (
@@ -355,7 +342,7 @@ def render_prediction(
         time.time(),
         _json(route.model),
         results,
-        outcome.total_ms,
+        outcome.total_ms if latency_ms is None else latency_ms,
         outcome.queue_ms,
         outcome.compute_ms,
         outcome.batch_size,

@@ -66,15 +66,20 @@ class Route:
 
 
 def with_incumbent(routes: Sequence[Route]) -> list[Route]:
-    """The deployments of one model, each of the others knowing the incumbent.
+    """The deployments of one model, each canary knowing the incumbent.
 
-    That is the ready one with the most traffic, of equals the oldest. The rest are canaries: new, and less trusted.
+    That is the ready one with the most traffic, of equals the oldest. Canaries are those that have less of it, and
+    those of other content; the rest are its equals, in another region for example.
     """
     ready = [route for route in routes if route.traffic > 0 and not route.is_degraded]
     if len(ready) < 2:
         return list(routes)
     incumbent = min(ready, key=lambda route: (-route.traffic, route.deployment))
-    return [route if route is incumbent else replace(route, incumbent=incumbent) for route in routes]
+
+    def is_canary(route: Route) -> bool:
+        return route.traffic < incumbent.traffic or route.artifact != incumbent.artifact
+
+    return [replace(route, incumbent=incumbent) if is_canary(route) else route for route in routes]
 
 
 def pick(routes: Sequence[Route], region: str | None, draw: float) -> Route | None:
@@ -145,6 +150,15 @@ class RoutingTable:
         own = self._routes.get((org, model_id))
         return (own and pick(own, region, draw)) or pick(self._public_routes(org, model_id), region, draw)
 
+    def current(self, route: Route) -> Route:
+        """The same deployment as the snapshot has it by now; as given, if it is not there any more."""
+        found = [
+            each
+            for each in self._routes.get((route.org, route.model), ())
+            if each.deployment == route.deployment
+        ]
+        return found[0] if found else route
+
     def candidates(self, org: str, model_id: str) -> Sequence[Route]:
         """Every deployment that may take a prediction of this organization for this model, in whatever region."""
         own = [route for route in self._routes.get((org, model_id), ()) if route.traffic > 0]
@@ -200,7 +214,7 @@ class RoutingTable:
         """
         routes = self._routes.get((PUBLIC_ORG, model_id), ())
         live = self._live.get((org, model_id))
-        own = {each.artifact for each in live if each.artifact is not None} if live else None
+        own = {each.artifact for each in live or () if each.artifact is not None and each.version is None}
         return [route for route in routes if route.artifact in own] if own else routes
 
     async def _load(self, version: int) -> None:

@@ -25,9 +25,22 @@ class Alarm:
 
     async def ring(self, org: str, deployment: str) -> None:
         """Returns if nothing came of it in time. If something does, whoever waits for this cancels it."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._grace_s
+        asking = loop.create_task(self._ask_safely(org, deployment))
+        try:
+            # Not bounded by a cancellation: a client of Redis that is connecting swallows it.
+            await asyncio.wait({asking}, timeout=self._grace_s)
+            if asking.done() and asking.result():
+                await asyncio.sleep(due - loop.time())
+        finally:
+            asking.cancel()
+
+    async def _ask_safely(self, org: str, deployment: str) -> bool:
+        """Whether word was left."""
         try:
             await self._ask(org, deployment)
         except PlatformError as error:
             logger.warning("The controller could not be asked to wake %s: %s", deployment, error)
-            return
-        await asyncio.sleep(self._grace_s)
+            return False
+        return True

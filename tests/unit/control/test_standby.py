@@ -140,6 +140,37 @@ async def until_found(
     return deployment
 
 
+async def test_a_claim_that_is_sent_again_is_its_own(staffed: Scene) -> None:
+    """The reply to it was lost: what it took is not taken by somebody else."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    made = await staffed.create()
+    sent: list[tuple[str, list[str], list[str]]] = []
+    run = staffed.deployments._store.run
+
+    async def twice(script: str, keys: list[str], arguments: list[str]) -> object:
+        sent.append((script, keys, arguments))
+        await run(script, keys, arguments)
+        return await run(script, keys, arguments)
+
+    staffed.deployments._store.run = twice  # type: ignore[method-assign, assignment]
+    await reconciler._start(made, await reconciler._preparer.prepare(made, _nothing))
+    assert [script for script, _, _ in sent] == ["transition_deployment"]
+    assert (await found(staffed, made)).application == name
+
+
+async def test_one_that_stood_by_has_the_time_of_a_load(staffed: Scene) -> None:
+    """Its first call loads the model; too long is too long to load, as it would be for one of its own."""
+    reconciler = staffed.reconciler()
+    await filled(staffed, reconciler)
+    staffed.serve.warm_up_error = TimeoutError()
+    made = await staffed.create()
+    failed = await staffed.settled(made, reconciler, "failed")
+    assert staffed.serve.limits_s == [staffed.settings.deployments.load_timeout_s]
+    assert failed.error is not None
+    assert failed.error["code"] == "load_timeout"
+
+
 async def asleep(scene: Scene, reconciler: DeploymentReconciler) -> Deployment:
     """A deployment that autoscaling took to no replica, its own application still there."""
     made = await scene.create(autoscaling=SLEEPY)

@@ -310,3 +310,60 @@ async def test_one_of_a_deployment_does_not_wait_for_a_model(scene: Scene) -> No
         await scene.start()
     failure = await scene.deployments.load_failure(name)
     assert failure == ("replica_failed", "Nothing is assigned to this application.")
+
+
+async def test_a_caller_that_goes_takes_no_load_with_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for less than a load takes: it goes on all the same, once, and the last one finds it done."""
+    assignment = await scene.deployments.assignment(scene.deployment.id)
+    assert assignment is not None
+    scene.context.app_name = name = new_id("sby")
+    replica = await scene.start()
+    may_load, loads, load = threading.Event(), 0, module._load
+
+    def slow(found: Assignment) -> ModelRunner:
+        nonlocal loads
+        loads += 1
+        assert may_load.wait(_LIMIT_S)
+        return load(found)
+
+    monkeypatch.setattr(module, "_load", slow)
+    assert await scene.deployments.advance(
+        scene.deployment, Stage.STARTING, epoch=scene.epoch, message="", assignment=assignment, standby=name
+    )
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(answers(replica), 0.05)
+    may_load.set()
+    assert await answers(replica) == ALONE
+    assert loads == 1
+
+
+async def test_one_that_cannot_load_its_model_is_unhealthy(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve replaces it; callers meanwhile are sent away at once, and the reason is there to be read."""
+    assignment = await scene.deployments.assignment(scene.deployment.id)
+    assert assignment is not None
+    scene.context.app_name = name = new_id("sby")
+    replica = await scene.start()
+    await replica.check_health()
+    loads: list[Assignment] = []
+
+    def broken(found: Assignment) -> ModelRunner:
+        loads.append(found)
+        raise PlatformError("artifact_not_found", "It is gone.")
+
+    monkeypatch.setattr(module, "_load", broken)
+    assert await scene.deployments.advance(
+        scene.deployment, Stage.STARTING, epoch=scene.epoch, message="", assignment=assignment, standby=name
+    )
+    for _ in range(2):
+        refused = await replica.predict({"x": np.array([[1.0]], np.float32)}, Load("test", 0.0, 0))
+        assert isinstance(refused, ModelFailure)
+        assert refused.code == "unavailable"
+    assert len(loads) == 1
+    assert await scene.deployments.load_failure(name) == ("artifact_not_found", "It is gone.")
+    with pytest.raises(PlatformError):
+        await replica.check_health()

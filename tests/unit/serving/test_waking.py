@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -75,3 +76,21 @@ async def test_deleted_in_its_sleep_it_lets_go() -> None:
     with pytest.raises(PlatformError) as caught:
         await asyncio.wait_for(task, 5)
     assert caught.value.code == "unavailable"
+
+
+async def test_a_store_that_hangs_holds_nobody_up() -> None:
+    """Word cannot be left, and who leaves it does not hear that it is to stop: Serve is asked after the same grace."""
+    answers = asyncio.Event()
+
+    async def hang(org: str, deployment: str) -> None:
+        while not answers.is_set():
+            with suppress(asyncio.CancelledError):
+                await answers.wait()
+
+    bench = Bench(route=ASLEEP, alarm=Alarm(hang, grace_s=0.01))
+    bench.replicas.is_open.set()
+    bench.replicas.is_awake.set()
+    assert await asyncio.wait_for(values(bench.send(request(1.0))), 5) == [b"2"]
+    assert bench.replicas.wakes == 1
+    answers.set()
+    await bench.coalescer.close()

@@ -24,7 +24,10 @@ for _, key in ipairs(spec.requires_ready or {}) do
   if required and required ~= 'ready' then return required end
   if required then break end
 end
-if spec.is_claim and redis.call('EXISTS', KEYS[7]) == 1 then return 'taken' end
+if spec.is_claim and redis.call('EXISTS', KEYS[7]) == 1 then
+  -- Its own, if this is sent again because the reply was lost.
+  return redis.call('HGET', KEYS[1], 'standby') == spec.fields.standby and 'changed' or 'taken'
+end
 
 -- Where the deployment stands in the list by model.
 local function place()
