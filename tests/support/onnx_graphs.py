@@ -88,7 +88,7 @@ def lookup(length: int = 4) -> bytes:
 def classified(length: int) -> bytes:
     """`index` int64[N] → `label` int64[N], the index, and `probabilities`; an index of `length` or more fails."""
     labels = helper.make_tensor("labels", TensorProto.INT64, [length], list(range(length)))
-    shares = [value for index in range(length) for value in (index / length, 1 - index / length)]
+    shares = [value for index in range(length) for value in (index / 10, 1 - index / 10)]
     scores = helper.make_tensor("scores", TensorProto.FLOAT, [length, 2], shares)
     return _model(
         [

@@ -66,7 +66,9 @@ def test_one_replica_is_started_for_many_callers(
         """The replicas that were there, and the states that were shown."""
         replicas: set[int] = set()
         states: set[str] = set()
-        while not is_over.wait(0.2):
+        is_last = False
+        while not is_last:
+            is_last = is_over.wait(0.2)
             shown = client.get(f"/deployments/{name}").json()
             replicas |= {each.pid for each in platform.titled(shown["application"])}
             states.add(shown["status"])

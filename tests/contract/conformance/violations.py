@@ -238,7 +238,7 @@ VIOLATIONS = (
     ),
     Violation(
         "one input too many is taken",
-        f"{SERVING}/predict.py",
+        f"{SERVING}/parsing.py",
         "if len(request.inputs) > limits.max_inputs:",
         "if len(request.inputs) > limits.max_inputs + 1:",
         ("predict",),
