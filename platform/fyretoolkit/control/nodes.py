@@ -13,8 +13,9 @@ from functools import cached_property
 import ray
 from ray._private import state
 from ray.core.generated import gcs_pb2
+from ray.serve._private.common import ReplicaID
 
-from fyretoolkit.core.capacity import Ask, Node, find_shortage
+from fyretoolkit.core.capacity import GPU, Ask, Holding, Node, find_shortage
 
 _LIVE = (gcs_pb2.ActorTableData.PENDING_CREATION, gcs_pb2.ActorTableData.ALIVE)
 
@@ -41,8 +42,16 @@ class Nodes:
         found = []
         for each in ray.nodes():
             if each["Alive"]:
-                node = Node(labels=each["Labels"], free=free.get(each["NodeID"], {}))
-                held = self._held[each["NodeID"]]
+                here = self._running[each["NodeID"]]
+                node = Node(
+                    labels=each["Labels"],
+                    free=free.get(each["NodeID"], {}),
+                    gpus=_free_gpus(round(each["Resources"].get(GPU, 0)), here),
+                    held=_held(here),
+                )
+                held: Counter[str] = Counter()
+                for actor in here:
+                    held.update(dict(actor.required_resources))
                 given = {
                     name: total - node.free.get(name, 0.0) - held[name]
                     for name, total in each["Resources"].items()
@@ -51,17 +60,42 @@ class Nodes:
         return found
 
     @cached_property
-    def _held(self) -> Mapping[str, Counter[str]]:
-        """By node, what the actors hold that have a process."""
-        held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    def _running(self) -> Mapping[str, Sequence[gcs_pb2.ActorTableData]]:
+        """By node, the actors that have a process."""
+        running: defaultdict[str, list[gcs_pb2.ActorTableData]] = defaultdict(list)
         for actor in self._actors:
             if actor.pid:
-                held[actor.address.node_id.hex()].update(dict(actor.required_resources))
-        return held
+                running[actor.address.node_id.hex()].append(actor)
+        return running
 
     @cached_property
     def _actors(self) -> Sequence[gcs_pb2.ActorTableData]:
         return [actor for actor in _actors() if actor.state in _LIVE]
+
+
+def _free_gpus(count: int, actors: Sequence[gcs_pb2.ActorTableData]) -> list[float]:
+    """What each GPU has free at most: which of them tasks have, and actors without a process, Ray does not say."""
+    return [1.0 - sum(_gpus(actor).get(number, 0.0) for actor in actors) for number in range(count)]
+
+
+def _held(actors: Sequence[gcs_pb2.ActorTableData]) -> Mapping[str, Sequence[Holding]]:
+    """What replicas have, by their applications."""
+    held: defaultdict[str, list[Holding]] = defaultdict(list)
+    for actor in actors:
+        if ReplicaID.is_full_id_str(actor.name):
+            application = ReplicaID.from_full_id_str(actor.name).deployment_id.app_name
+            held[application].append(Holding(dict(actor.required_resources), _gpus(actor)))
+    return held
+
+
+def _gpus(actor: gcs_pb2.ActorTableData) -> Mapping[int, float]:
+    """Of which GPU it has how much."""
+    return {
+        each.index: each.quantity
+        for entry in actor.resource_mapping
+        if entry.name == GPU
+        for each in entry.resource_ids
+    }
 
 
 def _actors() -> Iterator[gcs_pb2.ActorTableData]:

@@ -7,7 +7,7 @@ comes out are the records of `core.deployments`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
@@ -23,7 +23,7 @@ from ray.serve.schema import (
 )
 
 from fyretoolkit.control.nodes import Nodes
-from fyretoolkit.core.capacity import Ask, Shortage, find_shortage
+from fyretoolkit.core.capacity import Ask, Node, Shortage, find_shortage
 from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
@@ -60,6 +60,11 @@ def observe() -> list[Application]:
     """Every application that belongs to a deployment or stands by for one, those being deleted included."""
     nodes = Nodes()
     return [_application(name, found, nodes) for name, found in _applications().items() if _is_ours(name)]
+
+
+def known_nodes() -> Sequence[Node]:
+    """Every node that is alive, and what applications have of it."""
+    return Nodes().known()
 
 
 def _is_ours(name: str) -> bool:

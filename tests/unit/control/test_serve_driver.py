@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from fyretoolkit.control import nodes as nodes_module
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.nodes import Nodes
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _actor_options, _application, ask_of
-from fyretoolkit.core.capacity import Ask, Shortage
+from fyretoolkit.core.capacity import Ask, Holding, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
@@ -243,6 +244,38 @@ def test_a_region_whose_node_is_gone_has_no_room(monkeypatch: pytest.MonkeyPatch
     )
 
 
+def test_what_replicas_have_of_their_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By device: what is free of each GPU, and what leaves with an application. Actors of others count as well."""
+    table = [
+        a_record(f"SERVE_REPLICA::{NAME}#{SERVE_DEPLOYMENT}#x", {"CPU": 0.5, "GPU": 0.6}, 7, {0: 0.6}),
+        a_record("other", {"GPU": 0.6}, 8, {1: 0.6}),
+        a_record("starting", {"GPU": 0.6}, 0),
+    ]
+    monkeypatch.setattr(nodes_module, "_actors", lambda: table)
+    monkeypatch.setattr(ray, "nodes", lambda: [a_node(NODE, "eu", {"CPU": 2.0, "GPU": 2.0})])
+    free = {"CPU": 1.5, "GPU": 0.8}
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: free})
+    (found,) = serve_driver.known_nodes()
+    assert (found.free, found.gpus) == (free, [0.4, 0.4])
+    assert found.held == {NAME: [Holding({"CPU": 0.5, "GPU": 0.6}, {0: 0.6})]}
+
+
+def test_a_share_that_no_gpu_has_is_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of 0.6 are there: Ray keeps a third waiting for ever, though 0.8 is free in all."""
+    table = [
+        a_record("r0", {"GPU": 0.6}, 0),
+        a_record("r1", {"GPU": 0.6}, 7, {0: 0.6}),
+        a_record("r2", {"GPU": 0.6}, 8, {1: 0.6}),
+    ]
+    monkeypatch.setattr(nodes_module, "_actors", lambda: table)
+    monkeypatch.setattr(ray, "nodes", lambda: [a_node(NODE, "eu", {"GPU": 2.0})])
+    monkeypatch.setattr(state, "available_resources_per_node", lambda: {NODE: {"GPU": 0.8}})
+    waiting = [{"state": "STARTING", "actor_name": "r0"}]
+    options = {"num_cpus": 0, "num_gpus": 0.6}
+    found = _application(NAME, details(waiting, num_replicas=1, ray_actor_options=options), Nodes())
+    assert found.shortage == Shortage(Ask({"GPU": 0.6}, {}), {"GPU": 0.4}, is_scattered=True)
+
+
 NODE, DEAD = "aa" * 28, "bb" * 28
 
 
@@ -251,9 +284,15 @@ def a_node(name: str, region: str, resources: dict[str, float], is_alive: bool =
     return {"NodeID": name, "Alive": is_alive, "Labels": {"region": region}, "Resources": resources}
 
 
-def a_record(name: str, resources: dict[str, float], pid: int) -> gcs_pb2.ActorTableData:
-    """An actor on the node; without a pid it has no process."""
+def a_record(
+    name: str, resources: dict[str, float], pid: int, gpus: Mapping[int, float] = MappingProxyType({})
+) -> gcs_pb2.ActorTableData:
+    """An actor on the node, with these shares of its GPUs; without a pid it has no process."""
     record = gcs_pb2.ActorTableData(name=name, pid=pid, required_resources=resources)
     record.state = gcs_pb2.ActorTableData.ALIVE if pid else gcs_pb2.ActorTableData.PENDING_CREATION
     record.address.node_id = bytes.fromhex(NODE)
+    if gpus:
+        entry = record.resource_mapping.add(name="GPU")
+        for index, quantity in gpus.items():
+            entry.resource_ids.add(index=index, quantity=quantity)
     return record
