@@ -10,7 +10,7 @@ from typing import Any
 from fyretoolkit.control import serve_driver
 from fyretoolkit.control.deployments import DeploymentReconciler
 from fyretoolkit.control.preparation import Prepared
-from fyretoolkit.core.capacity import Ask
+from fyretoolkit.core.capacity import Ask, Node
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
@@ -29,6 +29,7 @@ class FakeServe:
 
     def __init__(self) -> None:
         self.applications: dict[str, Application] = {}
+        self.nodes = [Node({}, {"CPU": 100.0})]
         self.applied: list[tuple[int, int]] = []
         self.warm_ups: list[str] = []
         self.limits_s: list[float] = []
@@ -39,6 +40,9 @@ class FakeServe:
 
     def observe(self) -> list[Application]:
         return list(self.applications.values())
+
+    def known_nodes(self) -> list[Node]:
+        return self.nodes
 
     def apply(self, deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
         fewest, most = deployment.replica_range

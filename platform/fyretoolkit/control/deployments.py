@@ -40,7 +40,7 @@ from fyretoolkit.core.errors import OF_REQUESTS, PlatformError
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.standby import PREFIX as STANDBY_PREFIX
-from fyretoolkit.core.standby import Claims, StartStandby
+from fyretoolkit.core.standby import Claims, StartStandby, Surroundings
 from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
@@ -106,20 +106,23 @@ class DeploymentReconciler:
         theirs = [each for each in observed if each not in stood_by or each.name in claims.owned]
         for command in plan(desired, theirs, time.time(), bounds=self._bounds):
             self._begin(command)
-        self._keep_standby(stood_by, claims, theirs)
+        await self._keep_standby(stood_by, claims, theirs)
         await self._wake(desired, observed)
         unsettled = (DeploymentStatus.PROVISIONING, DeploymentStatus.DEGRADED, DeploymentStatus.DRAINING)
         is_busy = bool(self._errands) or bool(self._preparations)
         return is_busy or any(each.status in unsettled for each in desired)
 
-    def _keep_standby(self, stood_by: list[Application], claims: Claims, theirs: list[Application]) -> None:
-        commands = self._standby.look(
-            stood_by,
-            claims,
-            is_busy=bool(self._errands) or bool(self._preparations),
-            lacking={name for each in theirs if each.shortage for name in each.shortage.lacking},
+    async def _keep_standby(
+        self, stood_by: list[Application], claims: Claims, theirs: list[Application]
+    ) -> None:
+        waiting = [each.shortage.ask for each in theirs if each.shortage]
+        around = Surroundings(
+            time.time(), waiting=waiting, is_busy=bool(self._errands) or bool(self._preparations)
         )
-        for command in commands:
+        if self._standby.needs_nodes(stood_by, claims, around):
+            async with self._serve:
+                around = replace(around, nodes=await run_in(SERVE, serve_driver.known_nodes))
+        for command in self._standby.look(stood_by, claims, around):
             self._begin(command)
 
     async def _wake(self, desired: list[Deployment], observed: list[Application]) -> None:

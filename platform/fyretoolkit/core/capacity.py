@@ -78,15 +78,6 @@ class Shortage:
     is_scattered: bool = False
     """Whether that node has enough free of its GPUs in all, but a share not on one, or whole ones not whole."""
 
-    @property
-    def lacking(self) -> frozenset[str]:
-        """The resources of which more would have to be free; none where there is no such node at all."""
-        if self.free is None:
-            return frozenset()
-        return frozenset(
-            name for name, amount in self.ask.resources.items() if self.free[name] + _EPSILON < amount
-        )
-
     def describe(self) -> str:
         """A sentence on what was asked for, and one on what there is."""
         asked = f"A replica asks for {_amounts(self.ask.resources)}{_on(self.ask.labels)}."

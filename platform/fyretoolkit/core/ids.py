@@ -63,6 +63,15 @@ def is_id(text: str, prefix: str) -> bool:
     return head == prefix and _ULID.fullmatch(ulid) is not None
 
 
+def made_at(identifier: str) -> float:
+    """When `new_id` made it (Unix seconds, to the millisecond)."""
+    _, _, ulid = identifier.partition("_")
+    milliseconds = 0
+    for digit in ulid[:10]:
+        milliseconds = milliseconds << 5 | _ALPHABET.index(digit)
+    return milliseconds / 1000
+
+
 def id_pattern(prefix: str, *others: str) -> str:
     """A regular expression, also of JSON Schema, for what `is_id` takes; `others` are fixed ids beside them."""
     made = f"{prefix}_{_ULID.pattern[1:-1]}"

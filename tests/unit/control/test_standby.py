@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from fyretoolkit.control.deployments import DeploymentReconciler
-from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
-from fyretoolkit.core.ids import is_id
+from fyretoolkit.control.standby import Standby
+from fyretoolkit.core.capacity import Ask, Holding, Node, Shortage
+from fyretoolkit.core.deployments import Application, ApplicationState, Deployment, RemoveApplication
+from fyretoolkit.core.ids import is_id, new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus
-from fyretoolkit.core.standby import PREFIX
+from fyretoolkit.core.standby import PREFIX, Claims, StartStandby, Surroundings
 from fyretoolkit.models.manifest import Resources
 from fyretoolkit.settings import StandbySettings
 from tests.support.reconciling import Scene
@@ -232,6 +235,99 @@ async def test_what_a_sleeper_left_is_never_handed_out(staffed: Scene) -> None:
     moved = await until_found(staffed, made, reconciler, lambda each: each.application != name)
     await staffed.until(lambda: name not in staffed.serve.applications, reconciler)
     assert moved.application in staffed.serve.applications
+
+
+async def waits(scene: Scene, ask: Ask) -> None:
+    """A deployment that is ready lacks room for one more replica from now on."""
+    name = (await scene.create(model="other", status=DeploymentStatus.READY)).id
+    scene.serve.applications[name] = Application(
+        name,
+        ApplicationState.STARTING,
+        1,
+        replica_range=(1, 1),
+        ask=ask,
+        shortage=Shortage(ask, {"CPU": 0.0}),
+    )
+
+
+def fill_machine(scene: Scene, *standing: str) -> None:
+    """The one node has no room but that of those which stand by."""
+    scene.serve.nodes = [Node({}, {"CPU": 0.0}, held={name: [Holding({"CPU": 2.5})] for name in standing})]
+
+
+async def test_one_that_was_taken_during_a_look_stays(
+    staffed: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment takes it after the look found nobody owning it, and before it is withdrawn for another one."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    made = await staffed.create()
+    prepared = await reconciler._preparer.prepare(made, _nothing)
+    await waits(staffed, Ask({"CPU": 2.5}, {}))
+    fill_machine(staffed, name)
+    record = reconciler._record_replicas
+
+    async def record_slowly(desired: list[Deployment], observed: list[Application]) -> None:
+        await record(desired, observed)
+        await reconciler._start(made, prepared)  # as its preparation does, when that ends now
+
+    removed: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(reconciler, "_record_replicas", record_slowly)
+        patch.setattr(staffed.serve, "remove", removed.append)
+        await reconciler.tick()
+    ready = await staffed.settled(made, reconciler, "ready")
+    assert (ready.application, removed) == (name, [])
+
+
+async def test_one_that_nobody_took_makes_room(staffed: Scene) -> None:
+    """The same without a taker: it goes, and none is started while there is no room."""
+    reconciler = staffed.reconciler()
+    name = await filled(staffed, reconciler)
+    await waits(staffed, Ask({"CPU": 2.5}, {}))
+    fill_machine(staffed, name)
+    await staffed.until(lambda: name not in staffed.serve.applications, reconciler)
+    fill_machine(staffed)
+    for _ in range(5):
+        await reconciler.tick()
+        await asyncio.sleep(0.01)
+    assert standing_by(staffed) == []
+
+
+def idle_application(standby: Standby) -> Application:
+    """One that stands by."""
+    (ask,) = standby._pools.shapes
+    return Application(new_id(PREFIX), ApplicationState.RUNNING, 1, ask=ask)
+
+
+async def test_one_that_was_taken_is_not_offered_again(staffed: Scene) -> None:
+    """Before anything of it is written, and once its owner is known; if it was never written it is idle again."""
+    standby, nobody = Standby(staffed.settings), Claims(frozenset(), frozenset())
+    first = idle_application(standby)
+    assert first.ask is not None
+    around = Surroundings(time.time())
+    assert standby.look([first], nobody, around) == []
+    assert standby.take(first.ask) == first.name
+    assert standby.look([first], nobody, around) == []
+    assert (standby.take(first.ask), standby.counts["ready"]) == (None, 0)
+    standby._taken[first.name] -= 31
+    standby.look([first], nobody, around)
+    assert standby.take(first.ask) == first.name
+    standby.look([first], Claims({first.name}, {first.name}), around)
+    assert standby.take(first.ask) is None
+    assert standby.look([first], Claims(frozenset(), {first.name}), around) == [RemoveApplication(first.name)]
+
+
+async def test_a_slow_deployment_does_not_stop_refills(staffed: Scene) -> None:
+    """They wait ten seconds for those on their way, and again for the next after nothing was."""
+    standby, nobody = Standby(staffed.settings), Claims(frozenset(), frozenset())
+    start = [StartStandby(ask) for ask in standby._pools.shapes]
+    busy = Surroundings(1000.0, [Node({}, {"CPU": 100.0})], is_busy=True)
+    assert standby.look([], nobody, busy) == []
+    assert standby.look([], nobody, replace(busy, now=1009.0)) == []
+    assert standby.look([], nobody, replace(busy, now=1010.0)) == start
+    assert standby.look([], nobody, replace(busy, now=1011.0, is_busy=False)) == start
+    assert standby.look([], nobody, replace(busy, now=1012.0)) == []
 
 
 async def _nothing() -> None:

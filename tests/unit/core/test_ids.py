@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fyretoolkit.core.ids import is_id, is_slug, new_id, slugify
+from fyretoolkit.core.ids import is_id, is_slug, made_at, new_id, slugify
 
 
 def test_ids_grow() -> None:
@@ -27,6 +28,14 @@ def test_threads_never_share_an_id() -> None:
             for name in names
         ]
     assert len(set(made)) == 4000
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """The time and its digits are those in the README of github.com/ulid/javascript; the other digits are random."""
+    assert made_at("job_01ARYZ6S41TSV4RRFFQ69G5FAV") == 1469918176.385
+    assert made_at("job_01ARYZ6S410000000000000000") == 1469918176.385
+    before = time.time_ns() // 1_000_000 / 1000
+    assert before <= made_at(new_id("job")) <= time.time() + 1
 
 
 @pytest.mark.parametrize(
