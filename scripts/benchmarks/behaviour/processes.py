@@ -17,8 +17,9 @@ from scripts.benchmarks.behaviour.stage import Finding
 from tests.support.platform import RunningPlatform
 
 TOLERANCE = 0.05
-_ONE_FILE = 1.0
-"""Not a leak: one file more in all this time, though it may be more than 5% of a process's few."""
+_FEW_FILES = 2.0
+"""Not a leak: two files more in all this time, though they may be more than 5% of a process's few. A pool of connections
+opens one more when its users meet as never before, about once in some minutes, and keeps it."""
 _TITLE_CHARS = 60
 _MIB = 1 << 20
 _ONE_MIB = float(_MIB)
@@ -137,14 +138,14 @@ def judge_flatness(watched: list[Series]) -> list[Finding]:
         f"{own_before:.1f} → {own_after:.1f} of them no file's"
     )
     before_files, after_files = growth(by_files.files)
-    files = f"open files of them flat (+5% or one at most): most {before_files:.1f} → {after_files:.1f}"
+    files = f"open files of them flat (+5% or two at most): most {before_files:.1f} → {after_files:.1f}"
     return [
         Finding(
             f"{memory} ({by_memory.title})",
             all(_is_memory_flat(series) for series in lived),
         ),
         Finding(
-            f"{files} ({by_files.title})", all(is_flat(series.files, slack=_ONE_FILE) for series in lived)
+            f"{files} ({by_files.title})", all(is_flat(series.files, slack=_FEW_FILES) for series in lived)
         ),
         Finding(f"no process ended: {ended or 'none'}", not ended),
     ]
