@@ -18,8 +18,8 @@ from tests.support.platform import RunningPlatform
 
 TOLERANCE = 0.05
 _FEW_FILES = 2.0
-"""Not a leak: two files more in all this time, though they may be more than 5% of a process's few. A pool of connections
-opens one more when its users meet as never before, about once in some minutes, and keeps it."""
+"""Not a leak: two files more in all this time, though they may be more than 5% of a process's few. A pool of
+connections opens one more when its users meet as never before, about once in some minutes, and keeps it."""
 _TITLE_CHARS = 60
 _MIB = 1 << 20
 _ONE_MIB = float(_MIB)
