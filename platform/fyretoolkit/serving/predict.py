@@ -133,10 +133,13 @@ class Predictor:
             async with deadline.bounding():
                 route = await self._routes.route(principal.org, model_id, request.options.region)
         caller = _Caller(principal, deadline, is_abandoned, len(body))
-        if route.incumbent is None:
-            return await self._answer(route, request, caller, began)
-        answer = await self._try_canary(route, route.incumbent, request, caller)
-        return answer or await self._answer(self._routes.current(route.incumbent), request, caller, began)
+        turn = began
+        if route.incumbent is not None:
+            if answer := await self._try_canary(route, route.incumbent, request, caller):
+                return answer
+            route, turn = self._routes.current(route.incumbent), self._recorder.clock()
+        with self._recorder.begin(turn) as outcome:
+            return await self._compute(route, request, caller, outcome, began)
 
     async def _try_canary(
         self, route: Route, incumbent: Route, request: PredictionRequest, caller: _Caller
@@ -165,20 +168,17 @@ class Predictor:
         outcome.ended(None)
         return answer
 
-    async def _answer(self, route: Route, request: PredictionRequest, caller: _Caller, began: float) -> bytes:
-        with self._recorder.begin() as outcome:
-            return await self._compute(route, request, caller, outcome, began)
-
     async def _compute(
         self, route: Route, request: PredictionRequest, caller: _Caller, outcome: Outcome, began: float
     ) -> bytes:
-        """`began`: when the caller's request did; that of the outcome is when its deployment's turn came."""
+        """`began`: when the caller's request did. The outcome began when this deployment's turn came."""
         outcome.routed(route, len(request.inputs))
         results = await self._run_inputs(route, request, caller, outcome)
         caller.deadline.remaining_s()
         outcome.answered()
-        latency_ms = (self._recorder.clock() - began) * 1000
-        return render_prediction(route, results, outcome, request.metadata, latency_ms)
+        return render_prediction(
+            route, results, outcome, request.metadata, outcome.total_ms + (outcome.began - began) * 1000
+        )
 
     def begin(
         self,

@@ -123,9 +123,9 @@ class Recorder:
         self._batches = 0
         self._flushing = asyncio.Lock()
 
-    def begin(self) -> Outcome:
-        """The outcome of a prediction that begins now."""
-        return Outcome(self, self.clock())
+    def begin(self, began: float | None = None) -> Outcome:
+        """The outcome of a prediction that begins now, or that began at that moment of `clock`."""
+        return Outcome(self, self.clock() if began is None else began)
 
     def record(self, outcome: Outcome, route: Route, error: BaseException | None) -> None:
         """Count a prediction that ended with this error, or with none."""
