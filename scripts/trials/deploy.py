@@ -33,6 +33,7 @@ HELP = "kill -9 of controllers and replicas during deploys and under load; what 
 
 TWO_INGRESSES = {"ingress": {"replicas": 2}}
 _MIN_CALLS = 3000
+_LOADED_REPLICAS = 2
 _SHARES = (0.0, 0.5, 0.25, 0.75)
 """Of the time that the deploy before took: when one is hit that should be, in turn for each kind."""
 _PATIENCE_S = 60.0
@@ -62,7 +63,8 @@ def conduct(
 ) -> Trial:
     """Kill everything in turn `rounds` times on a platform with two ingress replicas."""
     workload = WORKLOADS["digits"](Path())
-    loaded = deploy(platform, workload, replicas=2)
+    loaded = deploy(platform, workload, replicas=_LOADED_REPLICAS)
+    _await_replicas(platform, loaded["id"])
     target = target_of(platform, workload.name, workload.bodies)
     warm(target)
     key = new_key(platform, "churn")
@@ -79,6 +81,16 @@ def conduct(
                     kills.append(_kill(platform, victims[place], churn))
             time.sleep(max(0.0, began + seconds - time.monotonic()))
         return Trial(kills, calls, churn.deploys, look_after(platform, rest, churn.deploys, key))
+
+
+def _await_replicas(platform: RunningPlatform, name: str) -> None:
+    """Until all of the deployment under load are there: with one that stood by it is ready before."""
+    with platform.client() as client:
+        until(
+            lambda: client.get(f"/deployments/{name}").json()["replicas"]["ready"] == _LOADED_REPLICAS,
+            timeout_s=60,
+            what=f"{_LOADED_REPLICAS} replicas",
+        )
 
 
 def _await_deploy(churn: Churn, share: float) -> None:
