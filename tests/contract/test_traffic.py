@@ -41,6 +41,18 @@ def breaking(bench: Bench, deployment: Deployment) -> None:
     bench.call.runners[deployment.id] = Broken()  # type: ignore[assignment]
 
 
+def hanging(monkeypatch: pytest.MonkeyPatch, deployment: Deployment) -> None:
+    """From now on its replicas do not answer."""
+    answer = InProcessCall.__call__
+
+    async def hang(call: InProcessCall, application: str, *arguments: Any) -> Any:
+        if application == deployment.id:
+            await asyncio.sleep(60)
+        return await answer(call, application, *arguments)
+
+    monkeypatch.setattr(InProcessCall, "__call__", hang)
+
+
 async def totals(bench: Bench, deployment: Deployment) -> tuple[int, int, dict[str, int]]:
     """Of its metrics: succeeded, failed, errors by code."""
     await bench.services.recorder.flush()
@@ -78,14 +90,7 @@ async def test_a_canary_that_hangs_leaves_time_for_the_incumbent(
 ) -> None:
     """It has half of the caller's time."""
     incumbent, canary = await pair(bench, old=51, new=49)
-    answer = InProcessCall.__call__
-
-    async def hang(call: InProcessCall, application: str, *arguments: Any) -> Any:
-        if application == canary.id:
-            await asyncio.sleep(60)
-        return await answer(call, application, *arguments)
-
-    monkeypatch.setattr(InProcessCall, "__call__", hang)
+    hanging(monkeypatch, canary)
     for _ in range(12):
         found = await bench.predict("digits", DIGIT, options={"timeout_ms": 400})
         assert found.status_code == 200, found.text
@@ -249,14 +254,7 @@ async def test_what_a_canary_wasted_is_not_the_incumbents_latency(
 ) -> None:
     """The caller is told the whole time, the metrics that of the deployment that answered."""
     incumbent, canary = await pair(bench, old=51, new=49)
-    answer = InProcessCall.__call__
-
-    async def hang(call: InProcessCall, application: str, *arguments: Any) -> Any:
-        if application == canary.id:
-            await asyncio.sleep(60)
-        return await answer(call, application, *arguments)
-
-    monkeypatch.setattr(InProcessCall, "__call__", hang)
+    hanging(monkeypatch, canary)
     found = [await bench.predict("digits", DIGIT, options={"timeout_ms": 2000}) for _ in range(6)]
     told = max(each.json()["usage"]["latency_ms"] for each in found)
     await bench.services.recorder.flush()
