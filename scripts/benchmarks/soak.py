@@ -1,7 +1,7 @@
 """Full load for minutes: memory and open files of every process of the platform stay as they are, and nothing fails.
 
-Flat means: the mean of the last tenth of the samples is at most 5% (or 1 MiB, or two files) above that of the second
-tenth. The first tenth is left out, in which caches fill and allocators get their arenas.
+Flat means: the mean of the last tenth of the samples is at most 5% above that of the second tenth. The first tenth is
+left out, in which caches fill and allocators get their arenas.
 """
 
 from __future__ import annotations

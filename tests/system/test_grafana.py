@@ -206,7 +206,9 @@ def test_a_deleted_deployment_vanishes(watched: RunningPlatform) -> None:
         until(lambda: not ours(), timeout_s=_GONE_S, what="the end of its series")
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
+@pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="install Debian's prometheus to run it, as .ci/run does"
+)
 def test_prometheus_answers_every_query(watched: RunningPlatform, tmp_path: Path) -> None:
     """With our configuration, but for the home; each query gives a number, and no alert fires."""
     with _loaded(watched), _prometheus(watched, tmp_path) as prometheus:

@@ -185,7 +185,9 @@ def test_every_alert_is_tried() -> None:
     assert sorted(BAD_AND_GOOD) == sorted(asked.where for asked in alert_expressions())
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="install Debian's prometheus to run it, as .ci/run does"
+)
 @pytest.mark.parametrize("alert", sorted(BAD_AND_GOOD))
 def test_an_alert_fires_when_it_should_and_then_alone(alert: str, tmp_path: Path) -> None:
     """By Prometheus's own evaluation of the rules."""
@@ -211,7 +213,9 @@ def test_an_alert_fires_when_it_should_and_then_alone(alert: str, tmp_path: Path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="install Debian's prometheus to run it, as .ci/run does"
+)
 def test_prometheus_takes_the_configuration() -> None:
     """The rules, and the file that names them."""
     for kind, name in (("rules", "alerts.yml"), ("config", "prometheus.yml")):

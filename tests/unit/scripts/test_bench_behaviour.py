@@ -70,15 +70,11 @@ def test_flat_is_from_the_second_tenth_to_the_last() -> None:
 
 def test_the_process_that_grows_is_named() -> None:
     """Memory and files each; one that ended is a finding too."""
-    mib = 1 << 20
-    still = Series(1, "still", [100 * mib] * 20, [50 * mib] * 20, [7] * 20)
-    grows = Series(2, "grows", [100 * mib] * 18 + [120 * mib] * 2, [50 * mib] * 18 + [70 * mib] * 2, [7] * 20)
-    reads_again = Series(
-        4, "reads its program again", [100 * mib] * 18 + [120 * mib] * 2, [50 * mib] * 20, [7] * 20
-    )
-    small = Series(5, "small", [7 * mib] * 18 + [8 * mib] * 2, [3 * mib] * 18 + [4 * mib] * 2, [7] * 20)
-    assert all(finding.is_met for finding in judge_flatness([still, reads_again, small]))
-    found = judge_flatness([still, small, grows])
+    still = Series(1, "still", [100] * 20, [50] * 20, [7] * 20)
+    grows = Series(2, "grows", [100] * 18 + [120] * 2, [50] * 18 + [70] * 2, [7] * 20)
+    reads_again = Series(4, "reads its program again", [100] * 18 + [120] * 2, [50] * 20, [7] * 20)
+    assert all(finding.is_met for finding in judge_flatness([still, reads_again]))
+    found = judge_flatness([still, grows])
     assert [finding.is_met for finding in found] == [False, True, True]
     assert "(grows)" in found[0].what
     ended = Series(3, "ended", [100] * 20, [50] * 20, [7] * 20, has_ended=True)
