@@ -19,7 +19,7 @@ from anyio.from_thread import start_blocking_portal
 
 from batch.gpus import held_device
 from batch.joblog import JobLog
-from batch.parts import PartLines, write_part
+from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Shard
@@ -43,9 +43,9 @@ class Predictor(Protocol):
     """What a worker asks of a loaded model."""
 
     def predict(
-        self, items: Sequence[object], cells_are_text: bool = False
+        self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
     ) -> Sequence[Prediction | ItemError]:
-        """One outcome per item, in order."""
+        """One outcome per item, in order; a model over texts is not told of booleans."""
 
 
 def load_model(run: Run) -> Predictor:
@@ -128,7 +128,7 @@ class ShardWorker:
         self._log.append("shard_started", shard=index)
         lines = self._predicted(run.plan.shards[index])
         part = write_part(run.parts_folder, index, run.epoch, lines)
-        counts = ShardCounts(len(lines.results), len(lines.errors), part.to_json())
+        counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
@@ -142,21 +142,41 @@ class ShardWorker:
     def _predicted(self, shard: Shard) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        records = self._reader.read(shard, self._run.source.read(shard))
-        good = _good(records, lines)
-        while group := list(islice(good, self._run.settings.batch.rows_per_call)):
-            self._predict(group, lines)
+        chunk = self._run.source.read(shard)
+        flags = self._flags(chunk)
+        records = self._reader.read(shard, chunk)
+        while group := list(islice(records, self._group_size)):
+            good = [record for record in group if type(record) is Record]
+            if len(good) < len(group):
+                _add_bad(group, lines)
+            self._predict(good, lines, flags)
             self._check_run()
         return lines
 
-    def _predict(self, group: list[Record], lines: PartLines) -> None:
-        outcomes = self._model.predict([record.value for record in group], self._reader.cells_are_text)
+    @cached_property
+    def _group_size(self) -> int:
+        """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
+        wanted, model = self._run.settings.batch.rows_per_call, self._run.model
+        return min(wanted, model.max_batch_size) if model.tokenizer else wanted
+
+    def _flags(self, chunk: bytes) -> dict[str, bool]:
+        """What `ModelRunner.predict` is told of a chunk's values; see `Codec.decode`."""
+        if self._reader.cells_are_text:
+            return {"cells_are_text": True}
+        if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
+            return {}
+        return {"has_booleans": False}
+
+    def _predict(self, group: list[Record], lines: PartLines, flags: dict[str, bool]) -> None:
+        outcomes = self._model.predict([record.value for record in group], **flags) if group else ()
+        answers = []
         for record, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, ItemError):
                 code = "row_failed" if outcome.code == "row_failed" else "invalid_row"
                 lines.add_error(record.index, record.line, record.id, code, error_text(outcome))
             else:
-                lines.add_result(record.index, record.id, outcome.result)
+                answers.append(Answer(record.index, record.id, outcome.result))
+        lines.add_results(answers)
 
     def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
@@ -179,13 +199,11 @@ class ShardWorker:
             time.sleep(_ASK_AGAIN_S)
 
 
-def _good(records: Iterable[Record | BadRecord], lines: PartLines) -> Iterable[Record]:
-    """The records that the model can be asked about; the others become error lines on the way."""
+def _add_bad(records: Iterable[Record | BadRecord], lines: PartLines) -> None:
+    """Those that the model cannot be asked about become error lines."""
     for record in records:
         if isinstance(record, BadRecord):
             lines.add_error(record.index, record.line, record.id, record.code, record.message)
-        else:
-            yield record
 
 
 def error_text(error: ItemError) -> str:
