@@ -17,8 +17,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from batch.attempts import Attempts
 from batch.gpus import held_device
+from batch.isolation import IsolatedModel
 from batch.joblog import JobLog
+from batch.loading import LoadableModel
+from batch.model_process import ModelProcess
 from batch.parts import PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
@@ -27,14 +31,15 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
-from fyretoolkit.models.runner import ModelRunner, Prediction
-from fyretoolkit.objects.artifacts import open_artifacts
+from fyretoolkit.models.runner import Prediction
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
 _CHECK_EVERY_S = 2.0
 _PATIENCE_S = 15.0
 _ASK_AGAIN_S = 0.5
+_OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
+"""Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
 
@@ -49,10 +54,17 @@ class Predictor(Protocol):
 
 
 def load_model(run: Run) -> Predictor:
-    """The job's model, from the artifact store."""
-    files = open_artifacts(run.settings).open(run.artifact)
-    num_gpus = run.model.resources.num_gpus
-    return ModelRunner.load(files, run.model, num_gpus=num_gpus, device_id=held_device(num_gpus), threads=1)
+    """The job's model, in this process."""
+    return _loadable(run).load()
+
+
+def isolate_model(run: Run) -> IsolatedModel:
+    """The job's model, in a process that its rows may kill."""
+    return IsolatedModel(lambda: ModelProcess(_loadable(run)))
+
+
+def _loadable(run: Run) -> LoadableModel:
+    return LoadableModel(run.settings, run.artifact, run.spec, held_device(run.model.resources.num_gpus))
 
 
 def step_back(niceness: int) -> None:
@@ -69,18 +81,26 @@ class ShardWorker:
     """Works on shards of one run. Loads the model at the first shard, so that its errors keep their codes."""
 
     def __init__(
-        self, run: Run, *, load: Callable[[Run], Predictor] = load_model, is_niced: bool = True
+        self,
+        run: Run,
+        *,
+        load: Callable[[Run], Predictor] = load_model,
+        isolate: Callable[[Run], IsolatedModel] = isolate_model,
+        is_niced: bool = True,
     ) -> None:
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
         self._load = load
+        self._isolated = isolate(run)
+        self._attempts = Attempts(run.folder)
         self._log = JobLog(run.folder, run.epoch)
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
         self._store = Store(run.settings.redis_url.get_secret_value())
         self._jobs = JobStore(self._store, run.settings.batch.job_ttl_s)
         self._checked_at = time.monotonic()
+        self._predictor: Predictor = self._isolated
         self._failure = ""
 
     @cached_property
@@ -125,8 +145,23 @@ class ShardWorker:
         run = self._run
         if self._await(self._jobs.is_committed, run.org, run.job_id, index):
             return
-        self._log.append("shard_started", shard=index)
-        lines = self._predicted(run.plan.shards[index])
+        with self._attempts.at(index) as deaths:
+            self._log.append("shard_started", shard=index, deaths=deaths)
+            self._predictor = self._chosen(deaths)
+            lines = self._predicted(run.plan.shards[index])
+            self._commit(index, lines)
+
+    def _chosen(self, deaths: int) -> Predictor:
+        """The model in this process, or in one that may die: for a shard of which a worker died, and once rows kill."""
+        if not deaths and not self._attempts.is_poisoned:
+            return self._model
+        self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
+        return self._isolated
+
+    def _commit(self, index: int, lines: PartLines) -> None:
+        run = self._run
+        if self._isolated.has_condemned:
+            self._attempts.note_poison()
         part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(len(lines.results), len(lines.errors), part.to_json())
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
@@ -135,7 +170,8 @@ class ShardWorker:
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)
 
     def close(self) -> None:
-        """Give back the connection and the event loop behind it."""
+        """Give back the connection and the event loop behind it, and end the model's process."""
+        self._isolated.close()
         self._portal.call(self._store.close)
         self._portal_context.__exit__(None, None, None)
 
@@ -150,10 +186,10 @@ class ShardWorker:
         return lines
 
     def _predict(self, group: list[Record], lines: PartLines) -> None:
-        outcomes = self._model.predict([record.value for record in group], self._reader.cells_are_text)
+        outcomes = self._predictor.predict([record.value for record in group], self._reader.cells_are_text)
         for record, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, ItemError):
-                code = "row_failed" if outcome.code == "row_failed" else "invalid_row"
+                code = outcome.code if outcome.code in _OF_THE_MODEL else "invalid_row"
                 lines.add_error(record.index, record.line, record.id, code, error_text(outcome))
             else:
                 lines.add_result(record.index, record.id, outcome.result)
@@ -190,7 +226,7 @@ def _good(records: Iterable[Record | BadRecord], lines: PartLines) -> Iterable[R
 
 def error_text(error: ItemError) -> str:
     """The message of an error line: where in the row, and what was expected there."""
-    if error.code == "row_failed":
+    if error.code in _OF_THE_MODEL:
         return error.message
     where = f"The field {error.path.removeprefix('.')}" if error.path else "The value"
     return f"{where}: {error.message}."
