@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from batch.crew import Crew
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.worker import ShardWorker
@@ -51,6 +51,8 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
     pool = _run_until_pool(run, waiting, stop)
     if pool is not None and waiting:
         pool.drain(stop)
+        if given_back := deque(set(waiting).difference(pool.shards)):  # by a hand that died late
+            _run_until_pool(run, given_back, stop)
     elif pool is not None:
         pool.abandon()
 
@@ -59,21 +61,20 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None
     may_pool = True
-    worker = ShardWorker(run)
-    began_at, done = time.monotonic(), 0
+    crew = Crew(run, waiting, ShardWorker(run))
     try:
-        while waiting and not (pool and pool.has_begun):
+        while crew.is_busy and not (pool and pool.has_begun):
             if stop.is_set():
                 raise RunOverError
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
+            if may_pool and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
-            worker.work(waiting.pop() if pool else waiting.popleft())
-            done += 1
+            crew.wait()
+        crew.finish()
     finally:
-        worker.close()
+        crew.close()
     return pool
 
 
@@ -86,6 +87,7 @@ class ShardPool:
     """Ray Data's pool, driven by a thread of its own so that the runner need not wait while it starts."""
 
     def __init__(self, run: Run, shards: Sequence[int]) -> None:
+        self.shards = shards
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self.failure: BaseException | None = None

@@ -73,7 +73,7 @@ async def test_a_small_job_starts_no_pool(bench: Bench, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("known_model")
 async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """The runner works from the end while the pool starts, then waits for it; each shard is committed once."""
+    """The runner works in front while the pool starts, then waits for it; each shard is committed once."""
     run = await run_of(bench)
     count = len(run.plan.shards)
     here_first = threading.Event()
@@ -99,7 +99,7 @@ async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "is_pool_worth", lambda elapsed_s, done, waiting: done == 1)
     await bench.in_thread(run_shards, run, range(count), NEVER)
     assert await committed(bench, run) == set(range(count))
-    assert seen[:3] == [0, count - 1, count - 2]
+    assert sorted(seen[:3]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("error", [RunOverError(), PlatformError("input_changed", "The input changed: è.")])
@@ -159,7 +159,8 @@ async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: p
     shards = range(len(run.plan.shards))
     await bench.in_thread(run_shards, run, shards, NEVER)
     assert await committed(bench, run) == set(shards)
-    assert started == [len(shards) - 1]
+    assert len(started) == 1
+    assert 0 < started[0] < len(shards)
     failures = [event["error"] for event in read_events(run.folder) if event["event"] == "pool_failed"]
     assert failures == ["no room for the actors"]
 
