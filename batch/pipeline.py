@@ -28,8 +28,8 @@ from batch.worker import ShardWorker
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 20.0
-"""A pool is started for work that would keep the runner alone busy for longer than this."""
+_POOL_WORTH_S = 60.0
+"""A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _NO_PROGRESS_S = 300.0
 """A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
@@ -79,7 +79,7 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
 
 
 def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
-    """Whether `waiting` shards, at the pace of those `done`, would take the runner alone too long."""
+    """Whether `waiting` shards, at the pace of those `done`, would take the runner and its hands too long."""
     return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
 
 
