@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from scripts.benchmarks.behaviour.mixture import digits, sentiment, with_rows
-from scripts.benchmarks.behaviour.processes import Watch, judge_flatness
+from scripts.benchmarks.behaviour.processes import Watch, describe, judge_flatness
 from scripts.benchmarks.behaviour.stage import (
     Finding,
     conclude,
@@ -59,11 +59,7 @@ def run(options: argparse.Namespace) -> int:
             ]
             reports = [load.report() for load in loads]
     for series in watch.series:
-        print(
-            f"  {series.rss_bytes[-1] / 2**20:7.1f} MiB {series.files[-1]:5d} files  {series.title}"
-            if series.rss_bytes
-            else f"  ended at once: {series.title}"
-        )
+        print(f"  {describe(series)}")
     answered = [
         _answered(workload.name, report) for (workload, _), report in zip(workloads, reports, strict=True)
     ]

@@ -90,7 +90,7 @@ def metrics(org: str, deployment_id: str) -> str:
 
     Strings: JSON of what happened in that bucket.
     """
-    return f"fyre:org:{org}:deployment:{deployment_id}:metrics:"
+    return f"fyre:org:{org}:deployment:{deployment_id}:tallies:"
 
 
 def recorder(recorder_id: str) -> str:
