@@ -118,6 +118,11 @@ def is_flat(samples: list[int], *, slack: float = 0.0) -> bool:
     return after - before <= max(before * TOLERANCE, slack)
 
 
+def growth_ratio(series: Series) -> float:
+    """How many times the memory of the second tenth of the time a process held in the last; 0 if it ended at once."""
+    return _ratio(series.rss_bytes) if len(series.rss_bytes) >= 2 else 0.0
+
+
 def describe(series: Series) -> str:
     """One line: what a process held in the second tenth of the time and in the last."""
     if len(series.rss_bytes) < 2:
