@@ -19,7 +19,17 @@ from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.predict import PredictEndpoint
 from fyretoolkit.api.queries import invalid_query, query_names
 from fyretoolkit.api.responses import error_headers, framework_error
-from fyretoolkit.api.routes import api_keys, deployments, files, health, jobs, metrics, models, organizations
+from fyretoolkit.api.routes import (
+    api_keys,
+    deliveries,
+    deployments,
+    files,
+    health,
+    jobs,
+    metrics,
+    models,
+    organizations,
+)
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import render_error
@@ -44,7 +54,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for part in (models, deployments, jobs, files, api_keys, organizations, health, metrics):
+    for part in (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics):
         app.include_router(part.router)
         app.include_router(_heads_of(part.router))
     app.include_router(docs.router)

@@ -20,9 +20,11 @@ from fyretoolkit.control.jobs import JobReconciler
 from fyretoolkit.control.models import ModelReconciler
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.control.report import Reporter
+from fyretoolkit.control.webhooks import WebhookSender
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store, translated
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.files import FileStore
@@ -72,10 +74,12 @@ class ControlLoop:
         deployments = DeploymentReconciler(self._settings, self._deployments, preparer, epoch=epoch)
         job_store = JobStore(self._store, self._settings.batch.job_ttl_s)
         jobs = JobReconciler(self._settings, self._store, job_store)
+        gauges = RayGauges()
         reporter = Reporter(
-            RayGauges(),
+            gauges,
             self._deployments,
             job_store,
+            DeliveryStore(self._store),
             silence_s=self._silence_s,
             inspections=lambda: preparer.inspections,
             standby=lambda: deployments.standby,
@@ -88,6 +92,7 @@ class ControlLoop:
             group.create_task(self._repeat("job", jobs.tick))
             group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
             group.create_task(self._repeat("report", reporter.tick))
+            group.create_task(WebhookSender(self._settings, self._store, gauges).run())
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
 

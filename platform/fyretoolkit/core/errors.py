@@ -59,6 +59,9 @@ _REQUEST: dict[str, ErrorKind] = {
     "job_not_found": _kind(
         404, "No such batch job.", "List the jobs with GET /jobs, or check the id that POST /batch answered."
     ),
+    "delivery_not_found": _kind(
+        404, "No such delivery of this job.", "List the deliveries with GET /jobs/{id}/deliveries."
+    ),
     "file_not_found": _kind(
         404, "No such file, or it has expired.", "List the files with GET /files, or upload it with POST /files."
     ),
