@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fyretoolkit.cli.calls import NO_ANSWER, end
-from fyretoolkit.cli.platform import HomeOption, home_of, read_running
+from fyretoolkit.cli.platform import HomeOption, home_of, read_running, refusal
 from fyretoolkit.core.api_keys import DEMO_KEY
 
 
@@ -24,7 +24,10 @@ def env(
     development mode, the demo key. In production mode the key stays yours to set.
     """
     folder = home_of(home)
-    state = read_running(folder)
+    try:
+        state = read_running(folder)
+    except OSError as error:
+        raise refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
     if state is None:
         end(NO_ANSWER, f"No platform is running in {folder}. Start it, or name its folder with --home.")
     variables = variables_of(folder, state)

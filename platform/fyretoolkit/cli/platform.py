@@ -94,7 +94,7 @@ def status(
     try:
         found = read_status(home_of(home))
     except OSError as error:
-        raise _refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
+        raise refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -107,10 +107,11 @@ def home_of(given: Path | None) -> Path:
     try:
         return (given or Path(os.environ.get("FYRE_HOME") or _CHECKOUT / ".fyre")).expanduser().absolute()
     except RuntimeError as error:  # ~name of nobody
-        raise _refusal(f"There is no user of the name in {given or os.environ.get('FYRE_HOME')}.") from error
+        raise refusal(f"There is no user of the name in {given or os.environ.get('FYRE_HOME')}.") from error
 
 
-def _refusal(what: str) -> typer.Exit:
+def refusal(what: str) -> typer.Exit:
+    """The end of a command whose home is of no use."""
     typer.echo(f"{what} Choose another folder with --home.", err=True)
     return typer.Exit(1)
 
