@@ -24,7 +24,7 @@ from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Shard
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import ModelRunner, Prediction
@@ -37,6 +37,18 @@ _PATIENCE_S = 15.0
 _ASK_AGAIN_S = 0.5
 
 T = TypeVar("T")
+
+
+class Commits(Protocol):
+    """What a worker asks of a job's store (`JobStore`), or of what stands for one (`batch.ledger`)."""
+
+    async def get(self, org: str, job_id: str, /) -> BatchJob | None: ...
+
+    async def is_committed(self, org: str, job_id: str, shard: int, /) -> bool: ...
+
+    async def commit_shard(
+        self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts, /
+    ) -> CommitOutcome: ...
 
 
 class Predictor(Protocol):
@@ -69,8 +81,14 @@ class ShardWorker:
     """Works on shards of one run. Loads the model at the first shard, so that its errors keep their codes."""
 
     def __init__(
-        self, run: Run, *, load: Callable[[Run], Predictor] = load_model, is_niced: bool = True
+        self,
+        run: Run,
+        *,
+        load: Callable[[Run], Predictor] = load_model,
+        is_niced: bool = True,
+        ledger: Commits | None = None,
     ) -> None:
+        """`ledger`: where commits go, instead of the platform's store."""
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
@@ -79,7 +97,7 @@ class ShardWorker:
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
         self._store = Store(run.settings.redis_url.get_secret_value())
-        self._jobs = JobStore(self._store, run.settings.batch.job_ttl_s)
+        self._jobs: Commits = ledger or JobStore(self._store, run.settings.batch.job_ttl_s)
         self._checked_at = time.monotonic()
         self._failure = ""
 
