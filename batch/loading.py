@@ -1,4 +1,4 @@
-"""The job's model, from the artifact store to a runner of it. Imports little: a process that rows kill has successors."""
+"""The job's model, from the artifact store to a runner. Imports little: a process that rows kill has successors."""
 
 from __future__ import annotations
 

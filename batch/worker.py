@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -27,11 +28,13 @@ from batch.parts import PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Shard
+from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
+from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
@@ -68,13 +71,16 @@ def _loadable(run: Run) -> LoadableModel:
 
 
 def step_back(niceness: int) -> None:
-    """Let real time go first: raise the niceness of this thread, and of those it starts, to at least `niceness`.
+    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
 
-    On Linux niceness belongs to a thread: a runner that works keeps the priority of its lease's renewal.
+    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
+    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
+    permitted, there is that.
     """
-    current = os.getpriority(os.PRIO_PROCESS, 0)
-    if current < niceness:
+    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    with suppress(AttributeError, PermissionError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class ShardWorker:
@@ -94,6 +100,7 @@ class ShardWorker:
         self._load = load
         self._isolated = isolate(run)
         self._attempts = Attempts(run.folder)
+        self.turns = Turns(self._attempts.folder, run.settings.batch.workers, self._read_share)
         self._log = JobLog(run.folder, run.epoch)
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
@@ -145,11 +152,14 @@ class ShardWorker:
         run = self._run
         if self._await(self._jobs.is_committed, run.org, run.job_id, index):
             return
-        with self._attempts.at(index) as deaths:
-            self._log.append("shard_started", shard=index, deaths=deaths)
-            self._predictor = self._chosen(deaths)
-            lines = self._predicted(run.plan.shards[index])
-            self._commit(index, lines)
+        self.turns.take(self._check_run)
+        try:
+            with self._attempts.at(index) as deaths:
+                self._log.append("shard_started", shard=index, deaths=deaths)
+                self._predictor = self._chosen(deaths)
+                self._commit(index, self._predicted(run.plan.shards[index]))
+        finally:
+            self.turns.give()
 
     def _chosen(self, deaths: int) -> Predictor:
         """The model in this process, or in one that may die: for a shard of which a worker died, and once rows kill."""
@@ -183,6 +193,7 @@ class ShardWorker:
         while group := list(islice(good, self._run.settings.batch.rows_per_call)):
             self._predict(group, lines)
             self._check_run()
+            self.turns.take(self._check_run)
         return lines
 
     def _predict(self, group: list[Record], lines: PartLines) -> None:
@@ -202,6 +213,12 @@ class ShardWorker:
         self._checked_at = time.monotonic()
         if job is None or job.epoch != self._run.epoch or job.status is not JobStatus.PROCESSING:
             raise RunOverError
+
+    def _read_share(self) -> int | None:
+        try:
+            return self._portal.call(read_share, self._store)
+        except PlatformError:  # what was said last holds
+            return None
 
     def _await(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """Ask the store; while it is away, ask again for a while. Every call made here may be made twice."""
