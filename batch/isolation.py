@@ -44,7 +44,10 @@ class IsolatedModel:
         """Whether it met a row that kills."""
 
     def predict(
-        self, items: Sequence[object], cells_are_text: bool = False
+        self,
+        items: Sequence[object],
+        cells_are_text: bool = False,
+        has_booleans: bool = True,  # noqa: ARG002 - haste is for rows that are not suspected
     ) -> Sequence[Prediction | ItemError]:
         """One outcome per item, in order; `row_crashed` for those that kill the model's process.
 

@@ -1,4 +1,4 @@
-"""The job's model, from the artifact store to a runner. Imports little: a process that rows kill has successors."""
+"""The job's model, from the artifact store to a runner of it. Imports little: rows may kill it."""
 
 from __future__ import annotations
 

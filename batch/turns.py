@@ -10,7 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LOOK_EVERY_S = 0.1
@@ -36,6 +37,15 @@ class Turns:
             self._share = self._ask_share() or self._share
             self._asked_at = time.monotonic()
         return self._share
+
+    @contextmanager
+    def held(self, check: Callable[[], None]) -> Iterator[None]:
+        """Around the work on a shard; see `take`, which is to be called within from time to time."""
+        self.take(check)
+        try:
+            yield
+        finally:
+            self.give()
 
     def take(self, check: Callable[[], None]) -> None:
         """Have a turn, or keep it; wait while others have all there are. `check` is called meanwhile and may raise.
