@@ -77,6 +77,8 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
+GPU_WITHOUT_CUDA = {"FYRE_TEST_GPUS": "1"}
+"""Of the running platform: one that Ray counts and nobody has. Tests of GPUs that work have a platform of their own."""
 OPEN_BUCKET = "opened"
 """The one bucket of the S3 server that callers of the running platform may name."""
 
@@ -89,6 +91,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator
     """
     overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
     copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
+    copy.environ.update(GPU_WITHOUT_CUDA)
     try:
         copy.up()
         yield copy
