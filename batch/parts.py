@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from batch.failpoints import reach
 from batch.fields import RowId
 
 
@@ -93,6 +94,7 @@ def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> Par
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    reach("part.aside", name)
     aside.replace(folder / name)
     return PartFile(name, len(content), hashlib.sha256(content).hexdigest())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from anyio import to_thread
 
+from batch.failpoints import reach
 from batch.shards import Shard
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.fetch import fetch, timeouts_from
@@ -139,6 +140,7 @@ def unpack(path: Path, target: Path, codec: str, max_bytes: int) -> None:
                 if spool.size_bytes + len(block) > cap:
                     raise _too_large(cap, " once it is unpacked")
                 spool.write(block)
+                reach("unpack.block")
         spool.publish()
     finally:
         spool.discard()

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.joblog import JobLog
 from batch.parts import PartLines, write_part
@@ -126,10 +127,14 @@ class ShardWorker:
         if self._await(self._jobs.is_committed, run.org, run.job_id, index):
             return
         self._log.append("shard_started", shard=index)
+        reach("shard.started", str(index))
         lines = self._predicted(run.plan.shards[index])
+        reach("part.before", str(index))
         part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(len(lines.results), len(lines.errors), part.to_json())
+        reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
+        reach("commit.after", str(index))
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)

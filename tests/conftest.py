@@ -68,6 +68,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator
     """
     overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
     copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
+    copy.environ["FYRE_FAILPOINTS"] = "1"
     try:
         copy.up()
         yield copy
