@@ -6,13 +6,14 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, deploy, generated, scale, violations
+from scripts.trials import artifacts, batch, deploy, generated, scale, violations
 
 TRIALS = {
     "violations": violations,
     "schemathesis": generated,
     "artifacts": artifacts,
     "deploy": deploy,
+    "batch": batch,
     "scale": scale,
 }
 
