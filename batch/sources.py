@@ -85,7 +85,8 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
     """Bring the input behind `url` to disk: in `folder`, or where it lies. `uploads` are the job's organization's.
 
     Raises:
-        PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `invalid_format`.
+        PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `input_changed`,
+            `invalid_format`.
     """
     max_bytes = settings.batch.max_input_bytes
     policy = policy_from(settings)
@@ -106,6 +107,7 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
         not_found_code="input_not_found",
         unreachable_code="input_unreachable",
         too_large_code="input_too_large",
+        changed_code="input_changed",
     )
     source = await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes)
     return replace(source, content_type=fetched.content_type, name=fetched.name)
