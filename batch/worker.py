@@ -21,6 +21,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
 from batch.joblog import JobLog
@@ -186,6 +187,7 @@ class ShardWorker:
             return
         with self._turn, self.turns.held(self._check_run), self._attempts.at(index) as deaths:
             self._log.append("shard_started", shard=index, deaths=deaths)
+            reach("shard.started", str(index))
             lines = self._predicted(run.plan.shards[index], self._chosen(deaths))
         self._commit(index, lines)
 
@@ -200,9 +202,12 @@ class ShardWorker:
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
+        reach("part.before", str(index))
         part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
+        reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
+        reach("commit.after", str(index))
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)

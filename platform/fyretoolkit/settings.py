@@ -226,6 +226,8 @@ class EgressSettings(_Section):
     connect_timeout_s: Seconds = 5
     read_timeout_s: Seconds = 30
     total_timeout_s: Seconds = 3600
+    min_bytes_per_s: int = Field(default=1024, ge=0)
+    """Of an HTTP source, over each minute."""
     max_redirects: int = 3
     ports: tuple[int, ...] = (80, 443)
     development_file_roots: tuple[Path, ...] = ()
