@@ -22,8 +22,8 @@ class Attempts:
     """Those of one job, over all its runs and workers."""
 
     def __init__(self, job_folder: Path) -> None:
-        self._folder = job_folder / _FOLDER
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder = job_folder / _FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def at(self, shard: int) -> Iterator[int]:
@@ -31,7 +31,7 @@ class Attempts:
 
         0 as well while another worker, which lives, is at the same shard.
         """
-        path = self._folder / f"{shard:06d}"
+        path = self.folder / f"{shard:06d}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         is_held = _lock(descriptor)
         try:
@@ -47,11 +47,11 @@ class Attempts:
     @property
     def is_poisoned(self) -> bool:
         """Whether a row of this job was found to kill: there may be more."""
-        return (self._folder / _POISONED).exists()
+        return (self.folder / _POISONED).exists()
 
     def note_poison(self) -> None:
         """From now on no worker of the job loads the model in its own process."""
-        (self._folder / _POISONED).touch()
+        (self.folder / _POISONED).touch()
 
 
 def _lock(descriptor: int) -> bool:

@@ -83,7 +83,7 @@ class Crew:
         self._worker.close()
 
     def _take_hands(self) -> None:
-        count = min(self._run.settings.batch.workers, os.cpu_count() or 1) - 1
+        count = min(self._worker.turns.share, os.cpu_count() or 1) - 1
         for _ in range(min(count, len(self._waiting) - 1)):
             hand = Hand(self._run)
             self._hands.append(hand)

@@ -5,10 +5,9 @@ restarts and retries are finite here. What is left when they are used up ends th
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
-decisions/0002). So the runner
-begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
-until the pool delivers. A shard that both take is committed once. A pool that breaks before it delivers is given up,
-and the runner goes on alone.
+decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
+worth it, and goes on until the pool delivers. Both begin in front: what is committed by then costs the pool a look, and
+a shard that both take is committed once. A pool that breaks before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations
@@ -61,7 +60,8 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None
     may_pool = True
-    crew = Crew(run, waiting, ShardWorker(run))
+    worker = ShardWorker(run)
+    crew = Crew(run, waiting, worker)
     try:
         while crew.is_busy and not (pool and pool.has_begun):
             if stop.is_set():
@@ -69,7 +69,7 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             crew.wait()
         crew.finish()
@@ -145,7 +145,7 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     workers = min(batch.workers, len(shards))
     wanted = run.model.resources
     num_gpus = wanted.num_gpus
-    _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus, patience_s=patience_s(run))
+    _configure(gpus=workers * num_gpus, patience_s=patience_s(run))
     items = ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
     )
@@ -154,8 +154,8 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
         fn_constructor_kwargs={"run": run},
         batch_size=1,
         batch_format="numpy",
-        compute=ActorPoolStrategy(size=workers),
-        num_cpus=batch.worker_num_cpus,
+        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=0,  # a replica has its place whatever workers do; how many may work, their turns say
         num_gpus=num_gpus or None,
         accelerator_type=wanted.accelerator_type if num_gpus else None,
         max_restarts=_MAX_RESTARTS,
@@ -170,7 +170,7 @@ def patience_s(run: Run) -> float:
     return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
 
 
-def _configure(*, cpus: float, gpus: float, patience_s: float) -> None:
+def _configure(*, gpus: float, patience_s: float) -> None:
     from ray.data import DataContext, ExecutionResources
 
     context = DataContext.get_current()
@@ -179,4 +179,4 @@ def _configure(*, cpus: float, gpus: float, patience_s: float) -> None:
     context.actor_task_retry_on_errors = False
     context.max_errored_blocks = 0
     context.execution_no_progress_timeout_s = patience_s
-    context.execution_options.resource_limits = ExecutionResources(cpu=cpus, gpu=gpus)
+    context.execution_options.resource_limits = ExecutionResources(gpu=gpus)

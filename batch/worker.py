@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
 from typing import Protocol, TypeVar, cast
@@ -20,6 +21,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
 from batch.joblog import JobLog
@@ -29,12 +31,14 @@ from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Plan, Shard
+from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
 from fyretoolkit.models.spec import ModelSpec
+from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
@@ -48,6 +52,18 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 
 T = TypeVar("T")
 Ask = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+
+
+class Commits(Protocol):
+    """What a worker asks of a job's store (`JobStore`), or of what stands for one (`batch.ledger`)."""
+
+    async def get(self, org: str, job_id: str, /) -> BatchJob | None: ...
+
+    async def is_committed(self, org: str, job_id: str, shard: int, /) -> bool: ...
+
+    async def commit_shard(
+        self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts, /
+    ) -> CommitOutcome: ...
 
 
 class Predictor(Protocol):
@@ -76,13 +92,16 @@ def _loadable(run: Run) -> LoadableModel:
 
 
 def step_back(niceness: int) -> None:
-    """Let real time go first: raise the niceness of this thread, and of those it starts, to at least `niceness`.
+    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
 
-    On Linux niceness belongs to a thread: a runner that works keeps the priority of its lease's renewal.
+    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
+    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
+    permitted, there is that.
     """
-    current = os.getpriority(os.PRIO_PROCESS, 0)
-    if current < niceness:
+    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    with suppress(AttributeError, PermissionError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def collect_rarely() -> None:
@@ -104,18 +123,23 @@ class ShardWorker:
         load: Callable[[Run], Predictor] = load_model,
         isolate: Callable[[Run], IsolatedModel] = isolate_model,
         is_niced: bool = True,
+        ledger: Commits | None = None,
     ) -> None:
+        """`ledger`: where commits go, instead of the platform's store."""
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
         self._load = load
         self._isolated = isolate(run)
         self._attempts = Attempts(run.folder)
+        self.turns = Turns(
+            self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
+        )
         self._log = JobLog(run.folder, run.epoch)
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
         self._store = Store(run.settings.redis_url.get_secret_value())
-        self._jobs = JobStore(self._store, run.settings.batch.job_ttl_s)
+        self._jobs: Commits = ledger or JobStore(self._store, run.settings.batch.job_ttl_s)
         self._checked_at = time.monotonic()
         self._turn = threading.Lock()
         self._failure = ""
@@ -158,8 +182,9 @@ class ShardWorker:
         run = self._run
         if self._await(self._jobs.is_committed, run.org, run.job_id, index):
             return
-        with self._turn, self._attempts.at(index) as deaths:
+        with self._turn, self.turns.held(self._check_run), self._attempts.at(index) as deaths:
             self._log.append("shard_started", shard=index, deaths=deaths)
+            reach("shard.started", str(index))
             lines = self._predicted(run.plan.shards[index], self._chosen(deaths))
         self._commit(index, lines)
 
@@ -175,9 +200,12 @@ class ShardWorker:
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
+        reach("part.before", str(index))
         part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
+        reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
+        reach("commit.after", str(index))
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)
@@ -197,6 +225,7 @@ class ShardWorker:
         while group := list(islice(records, group_size(self._run))):
             answer_rows(ask, group, lines)
             self._check_run()
+            self.turns.take(self._check_run)
         return lines
 
     def _check_run(self) -> None:
@@ -208,6 +237,12 @@ class ShardWorker:
         if job is None or job.epoch != self._run.epoch or job.status is not JobStatus.PROCESSING:
             raise RunOverError
 
+    def _read_share(self) -> int | None:
+        try:
+            return self._portal.call(read_share, self._store)
+        except PlatformError:  # what was said last holds
+            return None
+
     def _await(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """Ask the store; while it is away, ask again for a while. Every call made here may be made twice."""
         until = time.monotonic() + _PATIENCE_S
@@ -218,6 +253,10 @@ class ShardWorker:
                 if error.code != "unavailable" or time.monotonic() > until:
                     raise
             time.sleep(_ASK_AGAIN_S)
+
+
+def _nobody_says() -> None:
+    """The share of a job that no platform knows."""
 
 
 def reader_of(run: Run, plan: Plan) -> RecordReader:
