@@ -5,10 +5,10 @@ restarts and retries are finite here. What is left when they are used up ends th
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
-decisions/0002). So the runner
-begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
-until the pool delivers. A shard that both take is committed once. A pool that breaks before it delivers is given up,
-and the runner goes on alone.
+decisions/0002). So the runner begins at once in its own process, starts a pool only when what is left is worth it, and
+goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first gap: what is
+committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks before it
+delivers is given up, and the runner goes on alone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
                 pool = None
             if may_pool and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
-            worker.work(waiting.pop() if pool else waiting.popleft())
+            worker.work(waiting.popleft())
             done += 1
     finally:
         worker.close()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +23,9 @@ from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
 from batch.pipeline import run_shards
+from batch.retries import keep_for_retry, take_retried
 from batch.runs import Run, RunOverError, is_final
-from batch.shards import Plan, cut
+from batch.shards import Layout, Plan, cut
 from batch.sources import Source, stage
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
@@ -126,6 +128,7 @@ class BatchRunner:
     async def _process(self, job: BatchJob) -> None:
         await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources)
         plan = job.plan or await self._staged(job)
+        job = replace(job, plan=plan)
         run = Run(
             self._org,
             self._job_id,
@@ -158,9 +161,13 @@ class BatchRunner:
         folder = self._folder / f"input-{self._epoch}"
         folder.mkdir(exist_ok=True)
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
-        source = await stage(job.input_url, folder, self._settings, uploads)
+        layout = None
+        if job.retry_of is None:
+            source = await stage(job.input_url, folder, self._settings, uploads)
+        else:
+            source, layout = await take_retried(self._jobs, job, folder, self._settings)
         plan_file = self._folder / f"plan-{self._epoch}.json"
-        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
+        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings, layout)
         staged = {"source": source.to_json(), "shards": plan_file.name}
         is_written = await self._jobs.set_plan(
             self._org,
@@ -186,9 +193,10 @@ class BatchRunner:
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
-                output = await to_thread.run_sync(
+                assembled = await to_thread.run_sync(
                     assemble_committed, self._folder, job, committed, ending.status
                 )
+                output = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, assembled)
             except PlatformError as damage:
                 ending = Ending(JobStatus.FAILED, damage)
         self._is_ending = True  # from here on a refused lease is no reason to stop
@@ -197,7 +205,7 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=None if output is None else output.to_json(),
+            output=output,
         )
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
         if status is JobStatus.COMPLETED:
@@ -248,15 +256,15 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
-    """Cut a staged input and keep the plan in `plan_file`, durably.
+def make_plan(source: Source, plan_file: Path, settings: Settings, layout: Layout | None = None) -> Plan:
+    """Cut a staged input and keep the plan in `plan_file`, durably. `layout`: it is known and not to be read.
 
     Raises:
         PlatformError: `invalid_format`, `input_changed`.
     """
     batch = settings.batch
     path = Path(source.path)
-    layout = read_layout(
+    layout = layout or read_layout(
         path,
         name=source.name,
         content_type=source.content_type,
@@ -282,14 +290,18 @@ def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
     """Attach what was committed to a job that ended without all of it; its runner does, or else the controller.
 
-    Both may at once: they write the same bytes. Damaged parts give no output, which the job's log says.
+    That is the whole shards before the first gap, which progress counts: who read them while the job was running has
+    read the beginning of its output. Both may at once: they write the same bytes. Damaged parts give no output, which
+    the job's log says.
     """
-    committed = await jobs.committed(job.org, job.id)
+    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
+    job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
     output = None
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
-            output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, None if output is None else output.to_json())
+    await jobs.set_output(job.org, job.id, output)

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from batch.failed_rows import read_numbers, renumbered
 from batch.gpus import held_device
 from batch.joblog import JobLog
 from batch.parts import PartLines, write_part
@@ -142,7 +143,8 @@ class ShardWorker:
     def _predicted(self, shard: Shard) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        records = self._reader.read(shard, self._run.source.read(shard))
+        source = self._run.source
+        records = renumbered(self._reader.read(shard, source.read(shard)), read_numbers(source, shard))
         good = _good(records, lines)
         while group := list(islice(good, self._run.settings.batch.rows_per_call)):
             self._predict(group, lines)

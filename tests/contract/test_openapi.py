@@ -36,6 +36,7 @@ OPERATIONS = {
     "/jobs": {"get"},
     "/jobs/{job_id}": {"get"},
     "/jobs/{job_id}/cancel": {"post"},
+    "/jobs/{job_id}/retry": {"post"},
     "/jobs/{job_id}/errors": {"get"},
     "/jobs/{job_id}/output": {"get"},
     "/metrics/{deployment_id}": {"get"},

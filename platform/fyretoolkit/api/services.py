@@ -24,6 +24,7 @@ from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.downloads import DownloadSecret
 from fyretoolkit.store.files import FileStore
+from fyretoolkit.store.job_queue import JobQueue
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.limits import LimitStore
 from fyretoolkit.store.metrics import MetricsStore
@@ -44,6 +45,7 @@ class Services:
     models: ModelStore
     deployments: DeploymentStore
     jobs: JobStore
+    queue: JobQueue
     committed: CommittedParts
     downloads: DownloadSecret
     files: FileStore
@@ -99,6 +101,7 @@ def open_services(
         models=models,
         deployments=deployments,
         jobs=jobs,
+        queue=JobQueue(store),
         committed=CommittedParts(jobs),
         downloads=DownloadSecret(store),
         files=FileStore(store),
