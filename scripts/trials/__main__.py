@@ -6,15 +6,17 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, cancel, deploy, generated, scale, violations
+from scripts.trials import artifacts, batch, cancel, deploy, generated, scale, urls, violations
 
 TRIALS = {
     "violations": violations,
     "schemathesis": generated,
     "artifacts": artifacts,
     "deploy": deploy,
+    "batch": batch,
     "scale": scale,
     "cancel": cancel,
+    "urls": urls,
 }
 
 

@@ -16,7 +16,9 @@ from collections.abc import Iterable
 import ray
 
 from batch.actor import create_runner, runner_name
+from batch.failpoints import reach_async
 from batch.leftovers import assemble_left, remove_unowned
+from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.runners import StandbyRunners, find_actor
 from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
@@ -50,6 +52,7 @@ class JobReconciler:
         self._jobs = jobs
         self._queue = JobQueue(store)
         self._standby = StandbyRunners(settings, RunnerStore(store))
+        self._share = BatchShare(settings.batch, store, free_cpus)
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
         self._remove_at = 0.0
@@ -75,6 +78,7 @@ class JobReconciler:
         )
         for command in commands:
             await self._carry_out(command)
+        await self._share.tick(len(running))
 
     async def _start_queued(self) -> None:
         """Whoever's turn it is: their oldest jobs, in turn."""
@@ -120,6 +124,7 @@ class JobReconciler:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
             await run_in(SERVE, _end_runner, job)
+        await reach_async("claim.before", job.id)
         runner = self._standby.take(job.org)
         epoch = await self._jobs.claim_run(
             job.org,
@@ -132,9 +137,11 @@ class JobReconciler:
             if runner is not None:
                 self._standby.give_back(runner)
             return
+        await reach_async("claim.after", job.id)
         logger.info("job %s: run %d starts", job.id, epoch)
         if runner is None:
             await run_in(SERVE, create_runner, job.org, job.id, epoch)
+        await reach_async("create.after", job.id)
 
 
 async def _is_with_its_runner(job: BatchJob) -> bool:

@@ -35,15 +35,18 @@ class JobStore:
     ) -> Creation:
         """Write a queued job, its list entries and its idempotency answer in one step.
 
+        One that is processing already, by the driver that makes it, was never in the queue.
+
         Raises:
             PlatformError: `idempotency_key_reused`; `quota_exceeded`, `max_queued` of the organization wait already.
         """
+        line = keys.QUEUED_JOBS if job.status is JobStatus.QUEUED else keys.RUNNING_JOBS
         return await create(
             self._store,
             record_key=keys.job(job.org, job.id),
             fields=to_hash(job),
             open_set=keys.OPEN_JOBS,
-            lists={keys.QUEUED_JOBS: f"{job.org} {job.id}", keys.jobs(job.org): job.id},
+            lists={line: f"{job.org} {job.id}", keys.jobs(job.org): job.id},
             change=("job", job.org, job.id),
             idempotency=idempotency,
             quota=Quota(Resource.QUEUED_JOBS, max_queued, beginning=f"{job.org} "),
@@ -215,6 +218,7 @@ class JobStore:
                 keys.UNASSEMBLED_JOBS,
                 keys.QUEUED_JOBS,
                 keys.RUNNING_JOBS,
+                keys.job_deliveries(job.org, job.id),
             ],
             [
                 script_argument(
@@ -226,6 +230,7 @@ class JobStore:
                         "ttl_s": self._job_ttl_s,
                         "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
                         "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,
+                        "delivery_message": change_message("delivery", job.org, delivery_id or ""),
                         "channel": keys.CHANGES_CHANNEL,
                         "message": change_message("job", job.org, job.id),
                     }

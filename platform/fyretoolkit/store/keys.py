@@ -2,8 +2,8 @@
 
 Permanent keys (all others expire): organizations and API keys, models, live deployments with their assignments and
 events, open jobs and those not assembled, the lists of these and of files, when each organization's last job began,
-the runners that stand by, the outbox, the secret of download links, and the two counters `controller:epoch` and
-`routes:version`.
+the runners that stand by, the outbox with its lanes, the secrets of webhooks and of download links, and the two
+counters `controller:epoch` and `routes:version`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ LAST_STARTS = "fyre:jobs:started"
 """Hash: by organization, when a job of it left the queue last (Unix milliseconds)."""
 STANDBY_RUNNERS = "fyre:runners:standby"
 """Sorted set of `<org> <actor>`, `* <actor>` for any organization: runners that wait for a run. Score 0: it starts."""
+BATCH_SHARE = "fyre:batch:share"
+"""String: how many workers of each running job may be at work; expires."""
 UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
 """Set of `<org> <job>` of the ended jobs whose committed shards are not in an output file yet."""
 PREPARING_MODELS = "fyre:models:preparing"
@@ -41,7 +43,13 @@ OPERATOR_KEYS = "fyre:operators"
 DOWNLOAD_SIGNING = "fyre:downloads:secret"
 """String: what links to results are signed with, in hexadecimal; made once."""
 OUTBOX = "fyre:outbox"
-"""Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds)."""
+"""Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds); what is due goes on to the lanes."""
+OUTBOX_TURNS = "fyre:outbox:turns"
+"""Sorted set of the organizations with deliveries that are due, by turn: who had one sent goes to the back."""
+OUTBOX_SENDING = "fyre:outbox:sending"
+"""Hash: `<org> <delivery>` to `<sender> <lease end, ms> <receiver>` of each delivery that a sender has in its hands."""
+OUTBOX_SENDERS = "fyre:outbox:senders"
+"""Hash: when each sender with something in its hands was last heard of, in milliseconds."""
 
 
 def organization(org: str) -> str:
@@ -97,7 +105,7 @@ def metrics(org: str, deployment_id: str) -> str:
 
     Strings: JSON of what happened in that bucket.
     """
-    return f"fyre:org:{org}:deployment:{deployment_id}:metrics:"
+    return f"fyre:org:{org}:deployment:{deployment_id}:tallies:"
 
 
 def recorder(recorder_id: str) -> str:
@@ -176,6 +184,29 @@ def file_sizes(org: str) -> str:
 def delivery(org: str, delivery_id: str) -> str:
     """Hash: a webhook delivery."""
     return f"fyre:org:{org}:delivery:{delivery_id}"
+
+
+def delivery_attempts(org: str, delivery_id: str) -> str:
+    """List of JSON attempts of a delivery, oldest first; expires with it."""
+    return f"fyre:org:{org}:delivery:{delivery_id}:attempts"
+
+
+def job_deliveries(org: str, job_id: str) -> str:
+    """Sorted set of the ids of a job's deliveries; expires with the job."""
+    return f"fyre:org:{org}:deliveries:{job_id}"
+
+
+def outbox_lanes(org: str) -> str:
+    """What the names of an organization's lanes begin with: itself the sorted set of its receivers by turn.
+
+    `:<receiver>` (host and port) follows for the list of the ids of deliveries that are due there, oldest first.
+    """
+    return f"fyre:org:{org}:outbox"
+
+
+def webhook_secret(org: str) -> str:
+    """Hash: what an organization's webhooks are signed with, and what they were before."""
+    return f"fyre:org:{org}:webhook_secret"
 
 
 def idempotency(org: str, operation: str, key: str) -> str:

@@ -71,3 +71,24 @@ def test_the_oldest_job_is_seen_to_first() -> None:
     """Whatever the order in which they were read."""
     younger = replace(RUNNING, id="job_2")
     assert planned(younger, RUNNING) == [StartRun(RUNNING, 3), StartRun(younger, 3)]
+
+
+DRIVEN = replace(RUNNING, epoch=1, driver="raysubmit_1")
+
+
+def test_the_run_of_a_driver_is_left_to_it_as_long_as_its_lease_holds() -> None:
+    """No actor of the platform holds it, so none is looked for."""
+    assert planned(DRIVEN) == []
+
+
+def test_the_job_of_a_dead_driver_is_taken_over_when_its_lease_ends() -> None:
+    """Whatever ended it: what was committed is kept."""
+    left = replace(DRIVEN, lease_until=NOW_MS)
+    assert planned(left) == [StartRun(left, dead_epoch=1)]
+
+
+def test_a_later_run_of_a_drivers_job_is_a_run_like_any_other() -> None:
+    """Its actor died: it is replaced at once."""
+    taken = replace(DRIVEN, epoch=2)
+    assert planned(taken) == [StartRun(taken, dead_epoch=2)]
+    assert planned(taken, live={"job_1": 2}) == []
