@@ -106,7 +106,7 @@ class JobReconciler:
         try:
             await assemble_left(self._jobs, self._settings, _is_with_its_runner)
             if time.monotonic() >= self._remove_at:
-                self._remove_at = time.monotonic() + _REMOVE_EVERY_S
+                self._remove_at = time.monotonic() + min(_REMOVE_EVERY_S, self._settings.batch.job_ttl_s)
                 await self._queue.enlist(await self._jobs.open_jobs())
                 await remove_unowned(self._jobs, self._settings)
         except Exception:
