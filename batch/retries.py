@@ -28,7 +28,8 @@ def keep_for_retry(
 ) -> dict[str, object] | None:
     """The output as the job stores it, with the failed rows that were kept.
 
-    A job ends as it would without them if the input was changed or removed meanwhile; its log says so.
+    A job ends as it would without them if the input was changed or removed meanwhile, or a file of the job is damaged;
+    its log says so.
     """
     if output is None:
         return None
@@ -42,7 +43,7 @@ def keep_for_retry(
             {shard: Part.from_json(cast(Any, counts.part)) for shard, counts in committed.items()},
             job.epoch,
         )
-    except (KeyError, FileNotFoundError, PlatformError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, PlatformError) as error:
         JobLog(folder, job.epoch).append("failed_rows_lost", error=f"{type(error).__name__}: {error}"[:1000])
         return stored
     return stored if kept is None else {**stored, "failed_rows": kept.to_json()}
