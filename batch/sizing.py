@@ -28,6 +28,7 @@ _SAMPLE_BYTES = 1 << 20
 _MEASURE_S = 0.1
 _MOST_SHARDS = 4000
 """A larger input gets larger shards: each shard is a field in Redis and two files."""
+_LEAST_BYTES = 4 << 10
 _LEAST_SHARDS = 16
 _SMALL_BYTES = 64 << 10
 """Inputs are not cut finer for the sake of `_LEAST_SHARDS`: a commit costs some milliseconds."""
@@ -39,7 +40,7 @@ def shard_bytes(size_bytes: int, bytes_per_s: float | None, batch: BatchSettings
     """The size of the shards of an input of `size_bytes`, of which the model does `bytes_per_s`; None: not known."""
     wanted = batch.shard_target_bytes
     if bytes_per_s is not None:
-        second = max(batch.shard_min_bytes, int(bytes_per_s * batch.shard_s))
+        second = max(_LEAST_BYTES, int(bytes_per_s * batch.shard_s))
         wanted = min(wanted, 1 << (second.bit_length() - 1))
     share = max(size_bytes // _LEAST_SHARDS, _SMALL_BYTES)
     return max(min(wanted, share), size_bytes // _MOST_SHARDS)
@@ -53,7 +54,7 @@ def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | 
     that shard, and the next run measures nothing.
     """
     batch = run.settings.batch
-    is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= batch.shard_min_bytes
+    is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= _LEAST_BYTES
     if is_decided or run.model.resources.num_gpus:  # the runner holds none
         return None
     try:

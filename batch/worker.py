@@ -21,6 +21,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.failed_rows import read_numbers, renumbered
 from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
@@ -219,9 +220,10 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        chunk = self._run.source.read(shard)
+        source = self._run.source
+        chunk = source.read(shard)
         ask = question(model, self._reader, self._run.model, chunk)
-        records = self._reader.read(shard, chunk)
+        records = iter(renumbered(self._reader.read(shard, chunk), read_numbers(source, shard)))
         while group := list(islice(records, group_size(self._run))):
             answer_rows(ask, group, lines)
             self._check_run()

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, batch, deploy, generated, scale, urls, violations
+from scripts.trials import artifacts, batch, cancel, deploy, generated, scale, urls, violations
 
 TRIALS = {
     "violations": violations,
@@ -15,6 +15,7 @@ TRIALS = {
     "deploy": deploy,
     "batch": batch,
     "scale": scale,
+    "cancel": cancel,
     "urls": urls,
 }
 
