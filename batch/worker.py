@@ -11,9 +11,9 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -49,7 +49,7 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 """Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
-Predict = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+Flags = Mapping[str, bool]
 
 
 class Predictor(Protocol):
@@ -63,15 +63,16 @@ class Predictor(Protocol):
 
 def load_model(run: Run) -> Predictor:
     """The job's model, in this process."""
-    return _loadable(run).load()
+    return loadable(run).load()
 
 
 def isolate_model(run: Run) -> IsolatedModel:
     """The job's model, in a process that its rows may kill."""
-    return IsolatedModel(lambda: ModelProcess(_loadable(run)))
+    return IsolatedModel(lambda: ModelProcess(loadable(run)))
 
 
-def _loadable(run: Run) -> LoadableModel:
+def loadable(run: Run) -> LoadableModel:
+    """What a process needs to load the job's model on the GPU that this one holds, if it holds one."""
     return LoadableModel(run.settings, run.artifact, run.spec, held_device(run.model.resources.num_gpus))
 
 
@@ -107,12 +108,15 @@ class ShardWorker:
         load: Callable[[Run], Predictor] = load_model,
         isolate: Callable[[Run], IsolatedModel] = isolate_model,
         is_niced: bool = True,
+        is_wary: bool = False,
     ) -> None:
+        """`is_wary`: workers died of the shards that it will be given."""
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
         self._load = load
         self._isolated = isolate(run)
+        self._is_wary = is_wary
         self._attempts = Attempts(run.folder)
         self.turns = Turns(self._attempts.folder, run.settings.batch.workers, self._read_share)
         self._log = JobLog(run.folder, run.epoch)
@@ -165,22 +169,30 @@ class ShardWorker:
             RunOverError: the run must stop.
             PlatformError: the job cannot be done (`input_changed`, the model does not load), or `unavailable`.
         """
-        run = self._run
-        if self._await(self._jobs.is_committed, run.org, run.job_id, index):
+        if self.is_committed(index):
             return
-        with self._turn, self.turns.held(self._check_run), self._attempts.at(index) as deaths:
+        with self._turn, self.at_work(), self._attempts.at(index) as deaths:
             self._log.append("shard_started", shard=index, deaths=deaths)
-            lines = self._predicted(run.plan.shards[index], self._chosen(deaths))
-        self._commit(index, lines)
+            lines = self._predicted(self._run.plan.shards[index], self._chosen(deaths))
+        self.commit(index, lines)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Around the work on a shard, but for its commit: waits until it is this worker's turn."""
+        return self.turns.held(self._check_run)
+
+    def is_committed(self, index: int) -> bool:
+        """Whether the shard is in the output already."""
+        return self._await(self._jobs.is_committed, self._run.org, self._run.job_id, index)
 
     def _chosen(self, deaths: int) -> Predictor:
         """The model in this process, or in one that may die: for a shard of which a worker died, and once rows kill."""
-        if not deaths and not self._attempts.is_poisoned:
+        if not (deaths or self._is_wary or self._attempts.is_poisoned):
             return self._model
         self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
         return self._isolated
 
-    def _commit(self, index: int, lines: PartLines) -> None:
+    def commit(self, index: int, lines: PartLines) -> None:
+        """Publish a shard's part. Raises as `work`."""
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
@@ -200,17 +212,27 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
+        for group, flags in self.groups(shard, lines):
+            add_outcomes(group, model.predict([record.value for record in group], **flags), lines)
+        return lines
+
+    def groups(self, shard: Shard, lines: PartLines) -> Iterator[tuple[list[Record], Flags]]:
+        """The rows of each call of the model, how it is to be asked of them (`Codec.decode`); bad ones go to `lines`.
+
+        Raises:
+            RunOverError: the run must stop.
+        """
         chunk = self._run.source.read(shard)
-        predict = self._question(model, chunk)
+        flags = self._flags(chunk)
         records = self._reader.read(shard, chunk)
         while group := list(islice(records, self._group_size)):
             good = [record for record in group if type(record) is Record]
             if len(good) < len(group):
                 _add_bad(group, lines)
-            _predict(predict, good, lines)
+            if good:
+                yield good, flags
             self._check_run()
             self.turns.take(self._check_run)
-        return lines
 
     @cached_property
     def _group_size(self) -> int:
@@ -218,13 +240,12 @@ class ShardWorker:
         wanted, model = self._run.settings.batch.rows_per_call, self._run.model
         return min(wanted, model.max_batch_size) if model.tokenizer else wanted
 
-    def _question(self, model: Predictor, chunk: bytes) -> Predict:
-        """How the model is asked of a chunk's values; see `Codec.decode`."""
+    def _flags(self, chunk: bytes) -> Flags:
         if self._reader.cells_are_text:
-            return partial(model.predict, cells_are_text=True)
+            return {"cells_are_text": True}
         if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
-            return model.predict
-        return partial(model.predict, has_booleans=False)
+            return {}
+        return {"has_booleans": False}
 
     def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
@@ -253,8 +274,10 @@ class ShardWorker:
             time.sleep(_ASK_AGAIN_S)
 
 
-def _predict(predict: Predict, group: list[Record], lines: PartLines) -> None:
-    outcomes = predict([record.value for record in group]) if group else ()
+def add_outcomes(
+    group: Sequence[Record], outcomes: Sequence[Prediction | ItemError], lines: PartLines
+) -> None:
+    """The model's answers to a group of rows, as lines."""
     answers = []
     for record, outcome in zip(group, outcomes, strict=True):
         if isinstance(outcome, ItemError):
