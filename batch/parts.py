@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from batch.failpoints import reach
 from batch.fields import RowId
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -127,6 +128,7 @@ def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> Par
         file.flush()
         if content:  # an empty file is there with its name, for which `write_part` syncs the folder
             os.fsync(file.fileno())
+    reach("part.aside", name)
     aside.replace(folder / name)
     return PartFile(name, len(content), hashlib.sha256(content).hexdigest())
 

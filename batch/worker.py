@@ -21,6 +21,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
 from batch.joblog import JobLog
@@ -32,7 +33,7 @@ from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Shard
 from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
@@ -50,6 +51,18 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 
 T = TypeVar("T")
 Flags = Mapping[str, bool]
+
+
+class Commits(Protocol):
+    """What a worker asks of a job's store (`JobStore`), or of what stands for one (`batch.ledger`)."""
+
+    async def get(self, org: str, job_id: str, /) -> BatchJob | None: ...
+
+    async def is_committed(self, org: str, job_id: str, shard: int, /) -> bool: ...
+
+    async def commit_shard(
+        self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts, /
+    ) -> CommitOutcome: ...
 
 
 class Predictor(Protocol):
@@ -109,8 +122,11 @@ class ShardWorker:
         isolate: Callable[[Run], IsolatedModel] = isolate_model,
         is_niced: bool = True,
         is_wary: bool = False,
+        ledger: Commits | None = None,
     ) -> None:
-        """`is_wary`: workers died of the shards that it will be given."""
+        """`is_wary`: workers died of the shards that it will be given. `ledger`: where commits go, instead of the
+        platform's store.
+        """
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
@@ -118,12 +134,14 @@ class ShardWorker:
         self._isolated = isolate(run)
         self._is_wary = is_wary
         self._attempts = Attempts(run.folder)
-        self.turns = Turns(self._attempts.folder, run.settings.batch.workers, self._read_share)
+        self.turns = Turns(
+            self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
+        )
         self._log = JobLog(run.folder, run.epoch)
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
         self._store = Store(run.settings.redis_url.get_secret_value())
-        self._jobs = JobStore(self._store, run.settings.batch.job_ttl_s)
+        self._jobs: Commits = ledger or JobStore(self._store, run.settings.batch.job_ttl_s)
         self._checked_at = time.monotonic()
         self._turn = threading.Lock()
         self._failure = ""
@@ -173,6 +191,7 @@ class ShardWorker:
             return
         with self._turn, self.at_work(), self._attempts.at(index) as deaths:
             self._log.append("shard_started", shard=index, deaths=deaths)
+            reach("shard.started", str(index))
             lines = self._predicted(self._run.plan.shards[index], self._chosen(deaths))
         self.commit(index, lines)
 
@@ -196,9 +215,12 @@ class ShardWorker:
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
+        reach("part.before", str(index))
         part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
+        reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
+        reach("commit.after", str(index))
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)
@@ -272,6 +294,10 @@ class ShardWorker:
                 if error.code != "unavailable" or time.monotonic() > until:
                     raise
             time.sleep(_ASK_AGAIN_S)
+
+
+def _nobody_says() -> None:
+    """The share of a job that no platform knows."""
 
 
 def add_outcomes(

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 import ray
 
 from batch.actor import NAMESPACE, create_runner, runner_name
+from batch.failpoints import reach_async
 from batch.leftovers import assemble_left, remove_unowned
 from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.threads import SERVE, run_in
@@ -95,11 +96,14 @@ class JobReconciler:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
             await run_in(SERVE, _end_runner, job.id, dead_epoch)
+        await reach_async("claim.before", job.id)
         epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
         if epoch is None:
             return
+        await reach_async("claim.after", job.id)
         logger.info("job %s: run %d starts", job.id, epoch)
         await run_in(SERVE, create_runner, job.org, job.id, epoch)
+        await reach_async("create.after", job.id)
 
 
 async def _is_with_its_runner(job: BatchJob) -> bool:
