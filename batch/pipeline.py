@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batch.background import python_in_background
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.stages import ParseStage, PredictStage, WriteStage
@@ -216,6 +217,7 @@ def _pool(workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
         "accelerator_type": wanted.accelerator_type if has_gpus else None,
         "max_restarts": _MAX_RESTARTS,
         "max_task_retries": _MAX_RESTARTS,
+        "runtime_env": None if has_gpus else {"py_executable": python_in_background()},
     }
 
 

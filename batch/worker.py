@@ -8,11 +8,10 @@ Data's actor pool, and the runner calls it directly for small inputs.
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -21,6 +20,7 @@ import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.background import step_back
 from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
@@ -87,19 +87,6 @@ def isolate_model(run: Run) -> IsolatedModel:
 def loadable(run: Run) -> LoadableModel:
     """What a process needs to load the job's model on the GPU that this one holds, if it holds one."""
     return LoadableModel(run.settings, run.artifact, run.spec, held_device(run.model.resources.num_gpus))
-
-
-def step_back(niceness: int) -> None:
-    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
-
-    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
-    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
-    permitted, there is that.
-    """
-    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    with suppress(AttributeError, PermissionError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def collect_rarely() -> None:

@@ -35,7 +35,6 @@ HELP = "latency of predictions while a batch job uses the machine; and the job g
 
 _MODEL = "sentiment-v1"
 _BAR = 2.0
-_ROUNDS = 2
 _COPIES = 200
 """Of 2,942 rows: minutes of work on any machine."""
 _QUIET_WITHIN_S = 30.0
@@ -89,13 +88,19 @@ def glosses(folder: Path, copies: int) -> Path:
 
 
 def measure(
-    platform: RunningPlatform, target: Target, rows: Path, *, rate_per_s: float, seconds: float
+    platform: RunningPlatform,
+    target: Target,
+    rows: Path,
+    *,
+    rate_per_s: float,
+    seconds: float,
+    rounds: int = 2,
 ) -> tuple[list[Report], list[Beside]]:
     """In turn: the load alone, the load beside a job."""
     alone: list[Report] = []
     beside: list[Beside] = []
     with platform.client() as client:
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             alone.append(open_loop(target, rate_per_s=rate_per_s, seconds=seconds))
             _tell("alone", alone[-1])
             beside.append(_beside(platform, client, target, rows, rate_per_s, seconds))
