@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, batch, deploy, generated, scale, urls, violations
+from scripts.trials import artifacts, batch, deploy, generated, rows, scale, urls, violations
 
 TRIALS = {
     "violations": violations,
@@ -14,6 +14,7 @@ TRIALS = {
     "artifacts": artifacts,
     "deploy": deploy,
     "batch": batch,
+    "rows": rows,
     "scale": scale,
     "urls": urls,
 }
