@@ -17,6 +17,7 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
 from batch.gpus import require_gpus
@@ -195,8 +196,14 @@ class BatchRunner:
                 output = await to_thread.run_sync(
                     assemble_committed, self._folder, job, committed, ending.status
                 )
+                if output and job.destination:
+                    await to_thread.run_sync(
+                        deliver, job.destination, self._folder, output, self._settings, self._stop
+                    )
+            except StoppedError as stopped:
+                raise RunOverError from stopped
             except PlatformError as damage:
-                ending = Ending(JobStatus.FAILED, damage)
+                output, ending = None, Ending(JobStatus.FAILED, damage)
         await reach_async("finish.before")
         self._is_ending = True  # from here on a refused lease is no reason to stop
         status = await self._jobs.finish(
@@ -298,6 +305,8 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            if output and job.destination:
+                await to_thread.run_sync(deliver, job.destination, folder, output, settings)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
     await jobs.set_output(job.org, job.id, None if output is None else output.to_json())

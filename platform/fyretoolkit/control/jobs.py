@@ -17,6 +17,7 @@ import ray
 from batch.actor import NAMESPACE, create_runner, runner_name
 from batch.failpoints import reach_async
 from batch.leftovers import assemble_left, remove_unowned
+from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
@@ -42,6 +43,7 @@ class JobReconciler:
         self._settings = settings
         self._store = store
         self._jobs = jobs
+        self._share = BatchShare(settings.batch, store, free_cpus)
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
         self._remove_at = 0.0
@@ -61,6 +63,7 @@ class JobReconciler:
         )
         for command in commands:
             await self._carry_out(command)
+        await self._share.tick(sum(job.status is JobStatus.PROCESSING for job in jobs))
         return True
 
     async def _tidy_beside(self) -> None:

@@ -33,9 +33,7 @@ _PAUSES_S = (0.2, 0.4, 0.8, 1.6, 3.2)
 _MAX_RESTARTS = 1
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
-_FAILURES: tuple[
-    tuple[type[Exception], str], ...
-] = (  # the first that fits; together all that httpcore raises
+NETWORK_FAILURES: tuple[tuple[type[Exception], str], ...] = (
     (httpcore.ConnectTimeout, "did not accept a connection in time"),
     (httpcore.TimeoutException, "was silent for too long"),
     (httpcore.ConnectError, "refused the connection"),
@@ -43,6 +41,7 @@ _FAILURES: tuple[
     (httpcore.ProtocolError, "ended its answer early, or does not speak HTTP"),
     (ssl.SSLError, "does not speak TLS as expected"),
 )
+"""What each means, the first that fits; together all that httpcore raises."""
 _HEADERS = ((b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"Connection", b"close"))
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
@@ -121,8 +120,8 @@ async def _get(
             pool.stream("GET", origin, headers=headers, extensions={"timeout": timeout}) as response,
         ):
             yield response
-    except tuple(kind for kind, _ in _FAILURES) as error:
-        raise job.unreachable(url, _words(error)) from error
+    except tuple(kind for kind, _ in NETWORK_FAILURES) as error:
+        raise job.unreachable(url, words_of(error)) from error
 
 
 def _range_headers(job: Transfer, progress: _Progress) -> tuple[tuple[bytes, bytes], ...]:
@@ -135,7 +134,7 @@ def _range_headers(job: Transfer, progress: _Progress) -> tuple[tuple[bytes, byt
     )
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What the network did, without repeating text that the other side chose."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
@@ -146,7 +145,7 @@ def _words(error: Exception) -> str:
         return f"has no valid certificate ({cause.verify_message})"
     if isinstance(cause, ssl.SSLError):
         return "does not speak TLS as expected"
-    return next(words for kind, words in _FAILURES if isinstance(error, kind))
+    return next(words for kind, words in NETWORK_FAILURES if isinstance(error, kind))
 
 
 def _location(
