@@ -149,6 +149,7 @@ class Trial:
             until(lambda: len(watch.committed_at) >= _BEFORE_RESTART, timeout_s=_PATIENCE_S, what="commits")
             at = time.time()
             self._platform.down()
+            assert self._platform.processes() == []
             self._platform.up()
             hit = Hit(Blow(Kind.EVERYTHING, "down and up"), at, self._recovered_after_s(watch, at))
             return self._seen(watch, client, [hit], self._copies)
