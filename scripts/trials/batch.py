@@ -88,6 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, default=len(BLOWS), help=f"of {len(BLOWS)}, each with 3 kills (all)"
     )
+    parser.add_argument("--skip", type=int, default=0, help="leave so many of them out, the first ones (0)")
     parser.add_argument(
         "--workers", type=int, default=len(POOLED_BLOWS), help="kills of workers of the pool (15)"
     )
@@ -97,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the kills by kind and the verdicts; 1 if a line does not hold."""
     introduce()
-    blows, pooled = BLOWS[: options.jobs], POOLED_BLOWS[: options.workers]
+    blows, pooled = BLOWS[options.skip :][: options.jobs], POOLED_BLOWS[: options.workers]
     with (
         tempfile.TemporaryDirectory(prefix="fyre-rows-") as folder,
         running_platform(SMALL_SHARDS, has_demo_models=True, environ={"FYRE_FAILPOINTS": "1"}) as platform,
