@@ -41,6 +41,8 @@ _BROKEN = (b'{"id": "broken", "text": 42}\n', b'{"id": "broken", "te\n')
 _BROKEN_EVERY = 97
 _COPIES, _POOLED_COPIES = 8, 48
 """Of the glosses: about 48 shards, and as many more as make the runner start a pool."""
+_MOST_POOLED = 5
+"""Jobs with a pool: each may be done before all of its blows were dealt."""
 _BEFORE_RESTART = 10
 """Shards."""
 _PATIENCE_S = 180.0
@@ -105,8 +107,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         trial = Trial(platform, Path(folder))
         jobs = [trial.disturbed(each) for each in blows]
-        if pooled:
-            jobs.append(trial.disturbed(pooled, copies=_POOLED_COPIES))
+        jobs += trial.pooled(pooled)
         restarts = [] if options.no_restart else judge([trial.restarted()])
     print("\n" + table(jobs) + "\n")
     planned = sum(map(len, blows)) + len(pooled)
@@ -143,6 +144,14 @@ class Trial:
                 if following is not None:
                     rule = arm(self._platform, following, next(self._numbers))
             return self._seen(watch, client, hits, copies)
+
+    def pooled(self, blows: Sequence[Blow]) -> list[DisturbedJob]:
+        """Longer jobs, in which the workers of the pool are killed, until each has been dealt its blows."""
+        jobs: list[DisturbedJob] = []
+        while blows and len(jobs) < _MOST_POOLED:
+            jobs.append(self.disturbed(blows, copies=_POOLED_COPIES))
+            blows = blows[len(jobs[-1].hits) :]
+        return jobs
 
     def restarted(self) -> DisturbedJob:
         """One job, in whose middle everything is stopped and started."""
