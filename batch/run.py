@@ -116,8 +116,8 @@ def _wish(given: argparse.Namespace) -> Wish:
         PlatformError: `invalid_request`.
     """
     pairs = [text.partition("=") for text in given.metadata]
-    if bad := next((name for name, equals, _ in pairs if not (name and equals)), None):
-        raise PlatformError("invalid_request", f"--metadata {bad!r} is not K=V.")
+    if not all(name and equals for name, equals, _ in pairs):
+        raise PlatformError("invalid_request", "--metadata takes K=V.")
     if given.workers is not None and (given.workers < 1 or not given.local):
         raise PlatformError("invalid_request", "--workers takes a number from 1, together with --local.")
     try:
