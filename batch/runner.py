@@ -19,6 +19,7 @@ from anyio import to_thread
 
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
+from batch.failpoints import reach_async
 from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
@@ -158,11 +159,14 @@ class BatchRunner:
         """
         folder = self._folder / f"input-{self._epoch}"
         folder.mkdir(exist_ok=True)
+        await reach_async("stage.before")
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
         source = await stage(job.input_url, folder, self._settings, uploads)
+        await reach_async("stage.after")
         plan_file = self._folder / f"plan-{self._epoch}.json"
         plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
         staged = {"source": source.to_json(), "shards": plan_file.name}
+        await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
             self._job_id,
@@ -174,6 +178,7 @@ class BatchRunner:
         )
         if not is_written:
             raise RunOverError
+        await reach_async("plan.after")
         self._log("planned", total=plan.total, shards=len(plan.shards))
         return staged
 
@@ -184,6 +189,7 @@ class BatchRunner:
         workers that are still busy, so that the output holds all there are.
         """
         output = None
+        await reach_async("assemble.before")
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
@@ -198,6 +204,7 @@ class BatchRunner:
                 raise RunOverError from stopped
             except PlatformError as damage:
                 output, ending = None, Ending(JobStatus.FAILED, damage)
+        await reach_async("finish.before")
         self._is_ending = True  # from here on a refused lease is no reason to stop
         status = await self._jobs.finish(
             job,
@@ -206,6 +213,7 @@ class BatchRunner:
             error=ending.error_json(),
             output=None if output is None else output.to_json(),
         )
+        await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
         if status is JobStatus.COMPLETED:
             await to_thread.run_sync(free_parts, self._folder)

@@ -200,6 +200,7 @@ class JobStore:
                 keys.OUTBOX,
                 keys.UNASSEMBLED_JOBS,
                 keys.QUEUED_JOBS,
+                keys.job_deliveries(job.org, job.id),
             ],
             [
                 script_argument(
@@ -212,6 +213,7 @@ class JobStore:
                         "ttl_s": self._job_ttl_s,
                         "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
                         "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,
+                        "delivery_message": change_message("delivery", job.org, delivery_id or ""),
                         "channel": keys.CHANGES_CHANNEL,
                         "message": change_message("job", job.org, job.id),
                     }
