@@ -45,7 +45,7 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import ParsedUrl, UnsafeUrlError, parse_url
 from fyretoolkit.objects.artifacts import open_artifacts
-from fyretoolkit.settings import EgressSettings, S3SourceSettings, Settings
+from fyretoolkit.settings import BatchSettings, EgressSettings, S3SourceSettings, Settings
 
 _ORG, _JOB = "local", "local"
 _EPOCH = 1
@@ -66,7 +66,8 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
         raise PlatformError("invalid_request", "--local needs --output: the path of the file to write.")
     target, input_url = _url_of(wish.destination), _url_of(wish.body.input_url)
     workspace = _workspace(target)
-    settings = _settings(workspace, input_url, target)
+    count = workers or os.cpu_count() or 1
+    settings = _settings(workspace, (input_url, target), count)
     check_destination(target, settings)
     with _locked(workspace), display or open_display() as shown:
         try:
@@ -75,7 +76,7 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
             if not (settings.jobs_dir / _JOB / _STATE).exists():  # nothing to go on with is lost
                 shutil.rmtree(workspace)
             raise
-        if not _work(work, workers or os.cpu_count() or 1, wish.body.timeout_s, shown):
+        if not _work(work, wish.body.timeout_s, shown):
             shown.say("Stopped. The same command goes on from here.")
             return STOPPED
         return _finish(work, target, wish.body.max_error_rate, shown)
@@ -117,13 +118,13 @@ def _workspace(target: str) -> Path:
     return folder / f".{url.file_name}.fyre"
 
 
-def _settings(workspace: Path, input_url: str, target: str) -> Settings:
+def _settings(workspace: Path, urls: Sequence[str], workers: int) -> Settings:
     """The defaults. Whoever runs this reads and writes with their own rights and credentials: no root is closed."""
-    urls = [_parsed(each) for each in (input_url, target)]
-    buckets = tuple(url.host for url in urls if url.scheme == "s3")
+    buckets = tuple(url.host for url in map(_parsed, urls) if url.scheme == "s3")
     return Settings(
         home=workspace,
         redis_url=SecretStr("redis://127.0.0.1:1"),  # nothing connects
+        batch=BatchSettings(workers=workers),
         egress=EgressSettings(
             development_file_roots=(Path("/"),), s3=S3SourceSettings(roots=buckets, write_roots=buckets)
         ),
@@ -188,7 +189,7 @@ class _NoUploads:
         return None
 
 
-def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) -> bool:
+def _work(work: _Work, timeout_s: int | None, display: Display) -> bool:
     """Commit every shard; False if Ctrl-C came first.
 
     Raises:
@@ -204,7 +205,7 @@ def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) ->
     pending = [shard.index for shard in plan.shards if shard.index not in committed]
     until = time.monotonic() + timeout_s if timeout_s else None
     try:
-        for rows, bad in _finished(work, pending, workers):
+        for rows, bad in _finished(work, pending):
             done, failed = done + rows, failed + bad
             display.show(done, plan.total, failed)
             if until is not None and time.monotonic() > until:
@@ -216,8 +217,9 @@ def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) ->
     return True
 
 
-def _finished(work: _Work, pending: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+def _finished(work: _Work, pending: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(rows, failed rows) of each shard, once it is committed."""
+    workers = work.settings.batch.workers
     if workers == 1 or len(pending) < _PROCESSES_WORTH_SHARDS:
         _open_worker(work)
         try:
