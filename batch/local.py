@@ -120,13 +120,15 @@ def _workspace(target: str) -> Path:
 
 def _settings(workspace: Path, urls: Sequence[str], workers: int) -> Settings:
     """The defaults. Whoever runs this reads and writes with their own rights and credentials: no root is closed."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     buckets = tuple(url.host for url in map(_parsed, urls) if url.scheme == "s3")
     return Settings(
         home=workspace,
         redis_url=SecretStr("redis://127.0.0.1:1"),  # nothing connects
         batch=BatchSettings(workers=workers),
         egress=EgressSettings(
-            development_file_roots=(Path("/"),), s3=S3SourceSettings(roots=buckets, write_roots=buckets)
+            development_file_roots=(Path("/"),),
+            s3=S3SourceSettings(endpoint=endpoint.rstrip("/") or None, roots=buckets, write_roots=buckets),
         ),
     )
 

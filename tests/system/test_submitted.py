@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,14 @@ def test_a_submitted_job_is_one_of_the_platforms(
 
 
 def test_a_submitted_job_ends_from_either_side(client: httpx.Client, shell: Shell, long_input: Path) -> None:
-    """A cancel through the API ends its driver; `ray job stop` cancels the job. Whole shards are left of both."""
-    for submission in ("by-api", "by-ray"):
-        started = shell.submit(submission, *run_command(long_input.as_uri()), wait=False)
+    """A cancel through the API ends its driver; `ray job stop` cancels the job. Whole shards are left of both.
+
+    The second is submitted from a clone, whose own `batch` the driver then imports.
+    """
+    for submission, folder in (("by-api", shell.folder), ("by-ray", PROJECT_ROOT)):
+        started = replace(shell, folder=folder).submit(
+            submission, *run_command(long_input.as_uri()), wait=False
+        )
         assert started.returncode == 0, started.stdout + started.stderr
         job = until(lambda name=submission: job_of(client, name), timeout_s=90, what="rows of the job")  # type: ignore[misc]
         if submission == "by-api":

@@ -17,6 +17,7 @@ from batch.progress import Lines
 from fyretoolkit.settings import PROJECT_ROOT
 from tests.support.model_packages import write_package
 from tests.support.onnx_graphs import lookup
+from tests.support.s3_server import S3Server
 
 ROWS = b"".join(orjson.dumps({"id": f"r{i}", "index": i % 6}) + b"\n" for i in range(300))
 """Every sixth and fifth row asks for more than the table has."""
@@ -114,6 +115,20 @@ def test_a_killed_run_goes_on_behind_what_it_committed(
     before = next(line for line in capsys.readouterr().out.splitlines() if "done before" in line)
     assert 0 < int(before.split()[0]) < 300
     assert lines(folder / "out.jsonl") == expected()[0]
+
+
+def test_input_and_output_may_be_in_a_bucket(
+    folder: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one's own credentials and service, as AWS's tools are told of them."""
+    s3.put("laptop/rows.jsonl", ROWS)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{s3.endpoint}/")
+    monkeypatch.chdir(folder)
+    more = ["--input", "s3://laptop/rows.jsonl", "--output", "s3://laptop/scored/out.jsonl"]
+    assert run.main([*typed(folder), *more]) == run.COMPLETED
+    with s3.client().open_input_file("laptop/scored/out.jsonl") as file:
+        assert [orjson.loads(line) for line in file.read().splitlines()] == expected()[0]
+    assert {path.name for path in folder.iterdir()} == {"model", "rows.jsonl"}
 
 
 def test_another_input_begins_anew(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
