@@ -188,7 +188,7 @@ def report(job: BatchJob, display: Display) -> None:
     display.say(f"{job.id} is {job.status}: {counts}")
     if job.error is not None:
         display.say(f"{job.error['code']}: {job.error['message']}")
-    if job.destination is not None and job.output is not None:
+    if job.destination is not None and job.output is not None and job.output.get("delivered"):
         names = names_of(parse_url(job.destination), is_partial=bool(job.output["partial"]))
         display.say(f"results: {names.results.shown}\nerrors: {names.errors.shown}")
     elif job.has_results:

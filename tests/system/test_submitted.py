@@ -95,6 +95,7 @@ def test_a_submitted_job_is_one_of_the_platforms(
     client: httpx.Client, shell: Shell, glosses: Path, s3: S3Server
 ) -> None:
     """Seen by the API under its submission; its results in a bucket, the same as at output_url."""
+    s3.put(f"{OPEN_BUCKET}/submitted/other", b"")
     output = f"s3://{OPEN_BUCKET}/submitted/scores.jsonl"
     ended = shell.submit("whole", *run_command(glosses.as_uri(), "--output", output, "--metadata", "team=a"))
     assert ended.returncode == 0, ended.stdout + ended.stderr

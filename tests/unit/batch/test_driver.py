@@ -157,7 +157,10 @@ async def test_a_destination_that_fails_fails_the_job_and_loses_nothing(bench: B
     async with stored(bench) as (store, jobs):
         job = await made(bench, store, destination=f"file://{bench.folder}/none/scores.jsonl")
         ended = await drive(bench.settings, jobs, job, Lines(io.StringIO()), work=bench.inline())
+        out = io.StringIO()
+        report(ended, Lines(out))
     assert (ended.status, ended.error and ended.error["code"]) == (JobStatus.FAILED, "output_unreachable")
+    assert f"results: GET /jobs/{job.id}/output" in out.getvalue()
     assert len(bench.lines(ended)) == 20
 
 
