@@ -17,6 +17,7 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.assembly import Output
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
@@ -208,7 +209,7 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=None if output is None else output.to_json(),
+            output=None if output is None else _stored(output, is_delivered=job.destination is not None),
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
@@ -298,12 +299,19 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     """
     committed = await jobs.committed(job.org, job.id)
     folder = settings.jobs_dir / job.id
-    output = None
+    output, is_delivered = None, False
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
             if output and job.destination:
                 await to_thread.run_sync(deliver, job.destination, folder, output, settings)
+                is_delivered = True
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, None if output is None else output.to_json())
+    stored = None if output is None else _stored(output, is_delivered=is_delivered)
+    await jobs.set_output(job.org, job.id, stored)
+
+
+def _stored(output: Output, *, is_delivered: bool) -> dict[str, object]:
+    """The output as the job has it; `delivered`: it is at the job's destination too."""
+    return output.to_json() | ({"delivered": True} if is_delivered else {})
