@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, deploy, generated, scale, violations
+from scripts.trials import artifacts, deploy, generated, scale, violations, webhooks
 
 TRIALS = {
     "violations": violations,
@@ -14,6 +14,7 @@ TRIALS = {
     "artifacts": artifacts,
     "deploy": deploy,
     "scale": scale,
+    "webhooks": webhooks,
 }
 
 
