@@ -13,12 +13,33 @@ import redis
 from fyretoolkit.store.embedded import EmbeddedRedis
 from tests.support.platform import RunningPlatform
 from tests.support.s3_server import CREDENTIALS, S3Server, running_s3_server
+from tests.support.workers import SHARED, ByPlatform, company_of, longest_first
 
 # How long an example takes says something of the machine, not of the code.
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByPlatform:
+    """What each worker runs in a row."""
+    return ByPlatform(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In workers the longest rows come first, random as they are; the platform is asked for in one of them alone."""
+    strays = [
+        item.nodeid
+        for item in items
+        if "platform" in getattr(item, "fixturenames", ()) and company_of(item.nodeid) != SHARED
+    ]
+    if strays:
+        raise pytest.UsageError(f"a second worker would start the session's platform for: {strays}")
+    if hasattr(config, "workerinput"):
+        longest_first(items)
+
 
 RATE_WINDOW_S = 6
 """Of the running platform: short, so that a test may wait until a limit is free again."""
@@ -56,6 +77,8 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
+GPU_WITHOUT_CUDA = {"FYRE_TEST_GPUS": "1"}
+"""Of the running platform: one that Ray counts and nobody has. Tests of GPUs that work have a platform of their own."""
 OPEN_BUCKET = "opened"
 """The one bucket of the S3 server that callers of the running platform may name."""
 
@@ -68,6 +91,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator
     """
     overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
     copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
+    copy.environ.update({**GPU_WITHOUT_CUDA, "FYRE_FAILPOINTS": "1"})
     try:
         copy.up()
         yield copy

@@ -16,11 +16,12 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from fyretoolkit.core import api_keys
 from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
 from fyretoolkit.core.regions import check_selector
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-DEMO_KEY = "sk_live_demo_12345"
+DEMO_KEY = api_keys.DEMO_KEY
 
 DEFAULT_REGIONS: Mapping[str, dict[str, str]] = {
     "us-east-1": {},
@@ -215,6 +216,8 @@ class S3SourceSettings(S3Settings):
     """The buckets that callers may name. The platform's own credentials read them, so nothing is open by itself."""
 
     roots: tuple[BucketRoot, ...] = ()
+    write_roots: tuple[BucketRoot, ...] = ()
+    """Where drivers (`batch.run`) may have results written, with the same credentials."""
 
 
 class EgressSettings(_Section):
@@ -223,6 +226,8 @@ class EgressSettings(_Section):
     connect_timeout_s: Seconds = 5
     read_timeout_s: Seconds = 30
     total_timeout_s: Seconds = 3600
+    min_bytes_per_s: int = Field(default=1024, ge=0)
+    """Of an HTTP source, over each minute."""
     max_redirects: int = 3
     ports: tuple[int, ...] = (80, 443)
     development_file_roots: tuple[Path, ...] = ()

@@ -22,6 +22,7 @@ from tests.support.serve_rest import ServeRest, running_pids
 
 HELP = "two replicas through Ray Serve's REST endpoint, our controller killed: still two, and our API says so"
 
+_MODEL = "scaled"
 _WANTED = 2
 _PATIENCE_S = 60.0
 _WATCH_S = 10.0
@@ -42,7 +43,7 @@ def run(_options: argparse.Namespace) -> int:
 
 def conduct(platform: RunningPlatform) -> list[Finding]:
     """Deploy, scale, kill, look, delete."""
-    made = deploy(platform, WORKLOADS["digits"](Path()))
+    made = deploy(platform, WORKLOADS["digits"](Path()), model_id=_MODEL)
     with ServeRest(platform) as rest, platform.client() as client:
         try:
             return _scaled(platform, rest, made["id"], made["application"])

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.onnx_graphs import echo, lookup
+from tests.support.gpus import placements
+from tests.support.onnx_graphs import echo, half_scores, lookup
 from tests.support.platform import RunningPlatform, deployed, until
 
 pytestmark = pytest.mark.system
@@ -121,3 +122,15 @@ def test_what_finds_no_room_fails_when_its_wait_is_over(client: httpx.Client, tm
     assert (failed["status"], failed["error"]["code"]) == ("failed", "no_capacity")
     assert "within 1 s" in failed["error"]["message"]
     assert still_answers(client)
+
+
+def test_a_gpu_without_cuda_is_a_failure_never_a_cpu(
+    client: httpx.Client, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """ONNX Runtime would take the CPU without a word."""
+    path = tmp_path / "half.onnx"
+    path.write_bytes(half_scores())
+    made = deployed(client, {"model_uri": path.as_uri(), "region": "us-east-1", "num_gpus": 0.5})
+    assert (made["status"], made["error"]["code"]) == ("failed", "gpu_unavailable")
+    assert placements(platform, made["id"]) == []
+    assert made["replicas"]["ready"] == 0

@@ -1,4 +1,7 @@
-"""`kill -9` in the middle, and a restart of everything: nothing accepted is lost, nothing is done twice."""
+"""`kill -9` in the middle, and a restart of everything: nothing accepted is lost, nothing is done twice.
+
+`scripts/chaos scale` is among them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from scripts.trials import scale
 from tests.support.platform import RunningPlatform, finished, lines, submit, until
 from tests.support.sentences import sentence
 
@@ -143,6 +147,11 @@ def test_counts_survive_kills(client: httpx.Client, platform: RunningPlatform) -
         counted = total() or 0
         until(predicted, timeout_s=30, what=f"a prediction after {killed}")
         until(lambda seen=counted: (total() or 0) > seen, timeout_s=10, what="counting on")  # type: ignore[misc]
+
+
+def test_what_an_operator_scaled_in_serve_stays_scaled(platform: RunningPlatform) -> None:
+    """Two replicas through Serve's REST endpoint, our controller killed: the same two, and our API says so."""
+    assert [finding.what for finding in scale.conduct(platform) if not finding.is_met] == []
 
 
 def test_down_and_up_keep_everything(client: httpx.Client, platform: RunningPlatform, glosses: Path) -> None:

@@ -35,6 +35,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import render_error
 
 API_VERSION = "1.0.0"
+_HELD_CONNECTIONS = 8
 _CANCEL_AGAIN_S = 0.1
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -79,6 +80,7 @@ def _heads_of(router: APIRouter) -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.store.hold(_HELD_CONNECTIONS)
     watching = [
         asyncio.create_task(services.routes.watch()),
         asyncio.create_task(services.keys.watch(services.store)),

@@ -38,6 +38,7 @@ _BUSY_S = 0.25
 _RETRY_S = 1.0
 _STALLED_S = 30.0
 _DEAD_S = 120.0
+_HELD_CONNECTIONS = 12
 
 Tick = Callable[[], Awaitable[bool]]
 
@@ -66,6 +67,7 @@ class ControlLoop:
             ExceptionGroup: a newer controller took over, or a loop hangs for good. Only a new process helps.
         """
         epoch = await self._take_over()
+        await self._store.hold(_HELD_CONNECTIONS)
         registry, files = ModelStore(self._store), FileStore(self._store)
         preparer = Preparer(self._settings, registry, files)
         models = ModelReconciler(self._settings, registry, preparer, epoch=epoch)

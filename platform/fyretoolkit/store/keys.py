@@ -19,6 +19,8 @@ OPEN_JOBS = "fyre:jobs:open"
 """Set of `<org> <job>` of all jobs that have not ended."""
 QUEUED_JOBS = "fyre:jobs:queued"
 """Sorted set of the ids of all jobs that no run has claimed yet, in the order in which they are started."""
+BATCH_SHARE = "fyre:batch:share"
+"""String: how many workers of each running job may be at work; expires."""
 UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
 """Set of `<org> <job>` of the ended jobs whose committed shards are not in an output file yet."""
 PREPARING_MODELS = "fyre:models:preparing"
@@ -96,7 +98,7 @@ def metrics(org: str, deployment_id: str) -> str:
 
     Strings: JSON of what happened in that bucket.
     """
-    return f"fyre:org:{org}:deployment:{deployment_id}:metrics:"
+    return f"fyre:org:{org}:deployment:{deployment_id}:tallies:"
 
 
 def recorder(recorder_id: str) -> str:

@@ -27,7 +27,8 @@ INGRESS, REPLICA = "Ingress", "ModelServer"
 
 _LIMITS = {"read": 1_000_000, "write": 1_000_000, "inference": 1_000_000_000}
 _PLAN = "bench"
-_PLANS = {"development": _LIMITS, _PLAN: _LIMITS}
+PLANS = {"development": _LIMITS, _PLAN: _LIMITS}
+"""What a platform's configuration must know for `new_key` and for any load."""
 _REGION = "us-east-1"
 _WARM_UP_REQUESTS = 20
 
@@ -59,11 +60,18 @@ def introduce() -> None:
 
 @contextmanager
 def running_platform(
-    overrides: Mapping[str, Any] | None = None, *, has_demo_models: bool = False
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    has_demo_models: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[RunningPlatform]:
-    """A platform of its own, ended and removed afterwards; `overrides` change sections of its configuration."""
+    """A platform of its own, ended and removed afterwards; `overrides` change sections of its configuration.
+
+    `environ` is added to its environment.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fb-"))  # short: Redis' socket lies in it
-    platform = RunningPlatform.in_folder(folder, dict(overrides or {}), _PLANS)
+    platform = RunningPlatform.in_folder(folder, dict(overrides or {}), PLANS)
+    platform.environ.update(environ or {})
     try:
         platform.up(*([] if has_demo_models else ["--no-demo"]))
         yield platform

@@ -144,6 +144,7 @@ defaults
     timeout connect 1s
     timeout client 5s
     timeout server 300ms
+    retries 0
     errorfile 502 /nowhere
     errorfile 503 /nowhere
     errorfile 504 /nowhere

@@ -265,7 +265,7 @@ def test_a_real_peer_is_started_measured_and_ended(workloads: dict[str, Workload
     system, workload = PeerSystem("fastapi"), workloads[name]
     system.open()
     try:
-        found = measure(system, system.start(workload), workload, [1, 3], 1.0)
+        found = measure(system, system.start(workload), workload, [1, 3], 0.2)
         assert not system.has_ended()
     finally:
         system.stop()

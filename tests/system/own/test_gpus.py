@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from fyretoolkit.launch.paths import Home
-from fyretoolkit.launch.state import read_state
+from tests.support.gpus import placements
 from tests.support.model_packages import write_package
 from tests.support.onnx_graphs import half_scores
 from tests.support.platform import RunningPlatform, deployed, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
 
-TWO_GPUS = {"FYRE_TEST_GPUS": "2"}
-DOUBLE = {"FYRE_TEST_PROVIDERS": "CUDAExecutionProvider"}
+TWO_GPUS_AND_DOUBLE = {"FYRE_TEST_GPUS": "2", "FYRE_TEST_PROVIDERS": "CUDAExecutionProvider"}
 HALF_OF_16_GIB = "at most 7.50 GiB"
-_RUNS_ON = re.compile(r"(dep_\w+) runs on (.*); num_gpus (\S+), CUDA_VISIBLE_DEVICES (.*)")
 
 
-@contextmanager
-def running(folder: Path, environ: dict[str, str]) -> Iterator[RunningPlatform]:
-    """A platform without models, with this environment too."""
-    copy = RunningPlatform.in_folder(folder, {"deployments": {"place_timeout_s": 2}})
-    copy.environ.update(environ)
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A platform without models, with two GPUs and CUDA's double."""
+    copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("gpus"), {"deployments": {"place_timeout_s": 2}})
+    copy.environ.update(TWO_GPUS_AND_DOUBLE)
     try:
         copy.up("--no-demo")
         yield copy
     finally:
         copy.down()
     assert copy.processes() == []
-
-
-@pytest.fixture(scope="module")
-def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """Two GPUs and CUDA's double."""
-    with running(tmp_path_factory.mktemp("gpus"), TWO_GPUS | DOUBLE) as copy:
-        yield copy
 
 
 @pytest.fixture
@@ -77,15 +65,6 @@ def await_ready(client: httpx.Client, deployment: str) -> None:
 
     found = until(settled, timeout_s=60, what=f"{deployment} ready")
     assert found["status"] == "ready", found
-
-
-def placements(platform: RunningPlatform, deployment: str) -> list[tuple[str, str]]:
-    """(where it runs, the GPUs that it sees), of each replica that loaded the deployment's model, as it logged them."""
-    state = read_state(Home(platform.home))
-    assert state is not None
-    logs = Path(state.runtime_dir, "ray", "session_latest", "logs").glob("worker-*.err")
-    found = [line for log in sorted(logs) for line in _RUNS_ON.findall(log.read_text("utf-8", "replace"))]
-    return [(where, visible) for name, where, _, visible in found if name == deployment]
 
 
 def predicted(client: httpx.Client) -> dict[str, Any]:
@@ -178,12 +157,3 @@ def test_a_job_runs_on_gpus(caller: httpx.Client, tmp_path: Path) -> None:
     assert [line["result"]["y"] for line in lines(caller, job["output_url"])] == [
         [2.0 * number, number + 0.5] for number in range(100)
     ]
-
-
-def test_a_gpu_without_cuda_is_a_failure_never_a_cpu(tmp_path: Path, half: str) -> None:
-    """ONNX Runtime would take the CPU without a word."""
-    with running(tmp_path, TWO_GPUS) as platform, platform.client() as client:
-        made = deployed(client, body(half))
-        assert (made["status"], made["error"]["code"]) == ("failed", "gpu_unavailable")
-        assert placements(platform, made["id"]) == []
-        assert made["replicas"]["ready"] == 0

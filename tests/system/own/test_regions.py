@@ -20,7 +20,7 @@ NOBODY_STANDS_BY = {"size": 0}
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def regions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     """A platform whose head is in one of its regions."""
     copy = RunningPlatform.in_folder(
         tmp_path_factory.mktemp("regions"), {"regions": REGIONS, "standby": NOBODY_STANDS_BY}
@@ -60,14 +60,14 @@ def serving_region(client: httpx.Client, wished: str | None = None) -> str:
     return str(answer.json()["usage"]["region"])
 
 
-def test_replicas_run_in_their_region_and_others_stand_in(platform: RunningPlatform, half: str) -> None:
+def test_replicas_run_in_their_region_and_others_stand_in(regions: RunningPlatform, half: str) -> None:
     """Three nodes, two regions. Then one region's only node is lost, and nothing new fits there."""
     with (
-        joined(platform, f"region={US},zone=b") as us,
-        joined(platform, f"region={EU}") as eu,
-        platform.client() as client,
+        joined(regions, f"region={US},zone=b") as us,
+        joined(regions, f"region={EU}") as eu,
+        regions.client() as client,
     ):
-        labels = alive_nodes(platform)
+        labels = alive_nodes(regions)
         assert len(labels) == 3
         in_us = {name for name, found in labels.items() if found["region"] == US}
         assert us.id in in_us
@@ -78,28 +78,28 @@ def test_replicas_run_in_their_region_and_others_stand_in(platform: RunningPlatf
             timeout_s=60,
             what="both replicas",
         )
-        assert set(nodes_of_replicas(platform, american)) <= in_us
-        assert nodes_of_replicas(platform, european) == [eu.id]
+        assert set(nodes_of_replicas(regions, american)) <= in_us
+        assert nodes_of_replicas(regions, european) == [eu.id]
         for wished in (US, EU):
             assert {serving_region(client, wished) for _ in range(20)} == {wished}
         assert {serving_region(client) for _ in range(60)} == {US, EU}
         assert {serving_region(client, UNSERVED) for _ in range(60)} == {US, EU}
 
         _lose(eu, client, european)
-        until(lambda: eu.id not in alive_nodes(platform), timeout_s=60, what="a node that Ray misses")
+        until(lambda: eu.id not in alive_nodes(regions), timeout_s=60, what="a node that Ray misses")
         assert {serving_region(client, EU) for _ in range(20)} == {US}
         refused = deployed(client, {"model_uri": half, "region": EU, "max_wait_s": 1})
         assert (refused["status"], refused["error"]["code"]) == ("failed", "no_capacity")
         assert f"region={EU}" in refused["error"]["message"]
         assert "There is no such node." in refused["error"]["message"]
 
-        with joined(platform, f"region={EU}") as back:
+        with joined(regions, f"region={EU}") as back:
             until(
                 lambda: client.get(f"/deployments/{european}").json()["status"] == "ready",
                 timeout_s=60,
                 what="the region's own replica on its new node",
             )
-            assert nodes_of_replicas(platform, european) == [back.id]
+            assert nodes_of_replicas(regions, european) == [back.id]
             assert serving_region(client, EU) == EU
 
 

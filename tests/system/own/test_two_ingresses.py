@@ -1,6 +1,6 @@
 """Two ingress replicas share what must not double: rate limits, and the objects that idempotency keys make.
 
-Their platform keeps its artifacts in a bucket, as one of many nodes does.
+Their platform keeps its artifacts in a bucket, as one of many nodes does. `scripts/chaos deploy` runs on it, in short.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ import psutil
 import pytest
 
 from fyretoolkit.settings import PROJECT_ROOT
+from scripts.benchmarks.behaviour.stage import PLANS
+from scripts.trials.deploy import TWO_INGRESSES, conduct
+from scripts.trials.faults.report import judge, rows
 from tests.support.platform import RunningPlatform, deployed, finished, submit, until
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.system
 
-TWO_INGRESSES = {"ingress": {"replicas": 2}, "limits": {"rate_window_s": 6}}
+WINDOW_S = 6
 SMALL_PLAN = {"read": 40, "write": 40, "inference": 80}
 INGRESS = "ray::ServeReplica:ingress:Ingress"
 DIGITS = PROJECT_ROOT / "configs" / "demo_models" / "digits"
@@ -39,8 +42,12 @@ def two_ingresses(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Ite
     """A platform with two ingress replicas, a short rate window, the plan `small`, a bucket and no models."""
     folder = tmp_path_factory.mktemp("two_ingresses")
     s3.put("artifacts/other", b"")
-    overrides = {**TWO_INGRESSES, "artifacts": {"url": "s3://artifacts/store", "s3": s3.settings}}
-    copy = RunningPlatform.in_folder(folder, overrides, {"small": SMALL_PLAN})
+    overrides = {
+        **TWO_INGRESSES,
+        "limits": {"rate_window_s": WINDOW_S},
+        "artifacts": {"url": "s3://artifacts/store", "s3": s3.settings},
+    }
+    copy = RunningPlatform.in_folder(folder, overrides, {**PLANS, "small": SMALL_PLAN})
     try:
         copy.up("--no-demo")
         yield copy
@@ -162,7 +169,8 @@ def test_replicas_and_jobs_find_a_model_in_the_bucket_alone(
     cache = two_ingresses.home / "artifact-cache"
     with two_ingresses.client() as client:
         source = {"model_uri": DIGITS.as_uri(), "model_id": "kept", "region": "us-east-1"}
-        assert deployed(client, source)["status"] == "ready"
+        first = deployed(client, source)
+        assert first["status"] == "ready"
         sha256 = client.get("/models/kept").json()["sha256"]
         shutil.rmtree(cache / sha256)
         again = deployed(client, {"model_uri": "models://kept", "region": "us-east-1"})
@@ -171,10 +179,11 @@ def test_replicas_and_jobs_find_a_model_in_the_bucket_alone(
         shutil.rmtree(cache / sha256)
         assert finished(client, submit(client, "kept", rows.as_uri()))["progress"]["succeeded"] == 1
         assert (cache / sha256 / "model.onnx").is_file()
+        for each in (first, again):
+            client.delete(f"/deployments/{each['id']}").raise_for_status()
     assert list((two_ingresses.home / "artifacts").iterdir()) == []
 
 
-WINDOW_S = TWO_INGRESSES["limits"]["rate_window_s"]
 WINDOWS = 3
 CLIENTS = 8
 PAUSE_S = 0.2
@@ -263,9 +272,30 @@ def caller_on_small_plan(platform: RunningPlatform) -> Iterator[httpx.Client]:
         owner = httpx.BasicAuth(made["api_key"]["key"], "")
         with httpx.Client(base_url=platform.url, auth=owner, timeout=60, trust_env=False) as client:
             body = {"model_uri": DIGITS.as_uri(), "model_id": "digits", "region": "us-east-1"}
-            assert deployed(client, body)["status"] == "ready"
+            serving = deployed(client, body)
+            assert serving["status"] == "ready"
             changed = operator.patch(f"/organizations/{made['id']}", json={"plan": "small"})
             assert changed.json()["plan"] == "small", changed.text
             fresh = client.post("/api_keys", json={"name": "fresh"}).json()  # no replica remembers it
             client.auth = httpx.BasicAuth(fresh["key"], "")
             yield client
+            client.auth = owner
+            until(
+                lambda: client.delete(f"/deployments/{serving['id']}").status_code == 200,
+                timeout_s=30,
+                what="a window in which its deployment may be deleted",
+            )
+
+
+def test_kills_lose_no_deployment_and_hardly_a_prediction(two_ingresses: RunningPlatform) -> None:
+    """Controllers, a model replica and an ingress replica killed, some of them during a deploy.
+
+    Deploys finish, each key has its one deployment, what is deleted stays so, and no answer is wrong.
+    """
+    trial = conduct(two_ingresses, rounds=1)
+    with two_ingresses.client() as client:
+        for each in client.get("/deployments").json()["data"]:
+            client.delete(f"/deployments/{each['id']}").raise_for_status()
+    assert len({kill.victim.kind for kill in trial.kills}) == 4
+    assert any(row.mid_deploy for row in rows(trial))
+    assert [finding.what for finding in judge(trial) if not finding.is_met] == []
