@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, batch, deploy, generated, rows, scale, urls, violations
+from scripts.trials import artifacts, batch, deploy, generated, rows, scale, urls, violations, webhooks
 
 TRIALS = {
     "violations": violations,
@@ -17,6 +17,7 @@ TRIALS = {
     "rows": rows,
     "scale": scale,
     "urls": urls,
+    "webhooks": webhooks,
 }
 
 
