@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batch import tables
+from batch.failpoints import reach
 from batch.parts import Part, PartFile, sync_folder
 from fyretoolkit.core.errors import PlatformError
 
@@ -71,6 +72,7 @@ def _publish(path: Path, blocks: Iterable[bytes]) -> PartFile:
                 size += file.write(block)
             file.flush()
             os.fsync(file.fileno())
+        reach("output.aside", path.name)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

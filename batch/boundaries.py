@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +111,7 @@ class Scanner:
         self._previous = _OTHER if is_stray else last
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One record in a chunk of bytes: where it lies, without its line end, and how many LFs precede it there."""
 
     start: int
@@ -121,18 +121,13 @@ class Span:
 
 def split_records(chunk: bytes, input_format: InputFormat) -> list[Span]:
     """Every record of a chunk that begins where a record begins; a record that the chunk's end cuts counts."""
-    lines = Scanner(input_format).feed(chunk)
-    ordinals = np.flatnonzero(lines.ends_record)
-    ends = lines.offsets[ordinals].tolist()
-    after = (ordinals + 1).tolist()
-    if not ends or ends[-1] != len(chunk) - 1:
-        ends.append(len(chunk))
-        after.append(0)
-    spans: list[Span] = []
-    start = line = 0
-    for end, next_line in zip(ends, after, strict=True):
-        stop = end - 1 if end > start and chunk[end - 1] == _CR else end
-        if stop > start:
-            spans.append(Span(start, stop, line))
-        start, line = end + 1, next_line
-    return spans
+    found = Scanner(input_format).feed(chunk)
+    ordinals = np.flatnonzero(found.ends_record)
+    ends = found.offsets[ordinals]
+    lines = np.concatenate(([0], ordinals + 1))
+    starts = np.concatenate(([0], ends + 1))
+    ends = np.append(ends, len(chunk))
+    has_cr = np.frombuffer(chunk + b"\n", np.uint8)[ends - 1] == _CR  # of an empty chunk: its own LF
+    ends -= has_cr & (ends > starts)
+    filled = ends > starts
+    return list(map(Span, starts[filled].tolist(), ends[filled].tolist(), lines[filled].tolist()))

@@ -65,11 +65,12 @@ def assemble_committed(
 
 
 def free_parts(folder: Path) -> None:
-    """Remove what a completed job needs no more: its parts, the spooled input, and files left aside.
+    """Remove what a completed job needs no more: its parts, the notes of its workers, the spooled input, and files
+    left aside.
 
     A worker that lost the race for a shard may be writing still: what it leaves goes with the job's folder.
     """
-    for pattern in ("parts", "input-*"):
+    for pattern in ("parts", "working", "input-*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
     for path in (*folder.glob(".output-*"), *folder.glob(".errors-*")):

@@ -6,14 +6,16 @@ here, unlike in `POST /predict`: files carry words, dates and ids that belong to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from batch.cells import CellError
 
 ID_FIELDS = ("id", "custom_id")
 
 RowId = str | int
+_ID_TYPES = (str, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ def row_id(fields: Mapping[str, object]) -> RowId | None:
     """The row's own id: `id`, else `custom_id`, if it is text or an integer."""
     for name in ID_FIELDS:
         value = fields.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            return value
+        if value != "" and type(value) in _ID_TYPES:  # not of a subclass: bool is one of int
+            return cast(RowId, value)
     return None
 
 
@@ -53,15 +55,14 @@ def select(fields: Mapping[str, object], shape: RowShape) -> object:
         raise FieldError(f"the field {missing[0]!r}{others} is missing") from None
 
 
-def single_field(fields: Iterable[str], shape: RowShape) -> str:
+def single_field(fields: Container[str], shape: RowShape) -> str:
     """The field that holds the one value.
 
     Raises:
         FieldError: there is none.
     """
-    present = set(fields)
     for name in shape.names:
-        if name in present:
+        if name in fields:
             return name
     raise FieldError(f"the field {shape.names[0]!r} is missing")
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
 
+from batch.failpoints import reach
 from batch.fields import RowId
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_SEAM, _PARTED = b'},{"index":', b'}\n{"index":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +49,48 @@ class Part:
         return cls(PartFile(**stored["results"]), PartFile(**stored["errors"]))  # type: ignore[arg-type]
 
 
+@dataclass(slots=True)  # to freeze it costs three times as much, of each of millions
+class Answer:
+    """The model's answer to the row `index`, whose own id, if it has one, is `id`."""
+
+    index: int
+    id: RowId | None
+    result: object
+
+
 @dataclass(slots=True)
 class PartLines:
     """The lines of a part while its shard is predicted; rows may be added in any order of good and bad."""
 
     results: list[tuple[int, bytes]] = field(default_factory=list)
+    """Lines in a row, by the index of the first of them."""
     errors: list[tuple[int, bytes]] = field(default_factory=list)
+    succeeded: int = 0
+
+    @property
+    def failed(self) -> int:
+        """How many error lines there are."""
+        return len(self.errors)
+
+    def add_results(self, answers: Sequence[Answer]) -> None:
+        """Answers in the order of their rows. A value JSON has no word for (NaN) becomes null.
+
+        All are written by one call and then parted, at a third of the time of a call each. In a text a quote is
+        escaped, so what is parted at is the seam of two answers, unless a model answers with a list of objects that
+        begin with `index`; then the count tells.
+        """
+        if not answers:
+            return
+        rows = [_line(answer) for answer in answers]
+        lines = orjson.dumps(rows, option=_OPTIONS)[1:-1].replace(_SEAM, _PARTED) + b"\n"
+        if lines.count(b"\n") != len(rows):
+            lines = b"".join(orjson.dumps(row, option=_OPTIONS) + b"\n" for row in rows)
+        self.results.append((answers[0].index, lines))
+        self.succeeded += len(rows)
 
     def add_result(self, index: int, identifier: RowId | None, result: object) -> None:
-        """The model's answer to the row `index`. A value JSON has no word for (NaN) becomes null."""
-        line: dict[str, object] = {"index": index}
-        if identifier is not None:
-            line["id"] = identifier
-        line["result"] = result
-        self.results.append((index, _dump(line)))
+        """The answer to one row."""
+        self.add_results([Answer(index, identifier, result)])
 
     def add_error(
         self, index: int, line_number: int, identifier: RowId | None, code: str, message: str
@@ -68,11 +100,13 @@ class PartLines:
         if identifier is not None:
             line["id"] = identifier
         line["error"] = {"code": code, "message": message}
-        self.errors.append((index, _dump(line)))
+        self.errors.append((index, orjson.dumps(line, option=_OPTIONS) + b"\n"))
 
 
-def _dump(line: dict[str, object]) -> bytes:
-    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+def _line(answer: Answer) -> dict[str, object]:
+    if answer.id is None:
+        return {"index": answer.index, "result": answer.result}
+    return {"index": answer.index, "id": answer.id, "result": answer.result}
 
 
 def write_part(folder: Path, shard: int, epoch: int, lines: PartLines) -> Part:
@@ -92,7 +126,9 @@ def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> Par
     with aside.open("wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if content:  # an empty file is there with its name, for which `write_part` syncs the folder
+            os.fsync(file.fileno())
+    reach("part.aside", name)
     aside.replace(folder / name)
     return PartFile(name, len(content), hashlib.sha256(content).hexdigest())
 

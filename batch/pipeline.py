@@ -68,7 +68,11 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and is_pool_worth(time.monotonic() - began_at, done, len(waiting)):
+            if (
+                may_pool
+                and worker.turns.share > 1
+                and is_pool_worth(time.monotonic() - began_at, done, len(waiting))
+            ):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             worker.work(waiting.pop() if pool else waiting.popleft())
             done += 1
@@ -143,7 +147,7 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     workers = min(batch.workers, len(shards))
     wanted = run.model.resources
     num_gpus = wanted.num_gpus
-    _configure(cpus=workers * batch.worker_num_cpus, gpus=workers * num_gpus, patience_s=patience_s(run))
+    _configure(gpus=workers * num_gpus, patience_s=patience_s(run))
     items = ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
     )
@@ -152,8 +156,8 @@ def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
         fn_constructor_kwargs={"run": run},
         batch_size=1,
         batch_format="numpy",
-        compute=ActorPoolStrategy(size=workers),
-        num_cpus=batch.worker_num_cpus,
+        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
+        num_cpus=0,  # a replica has its place whatever workers do; how many may work, their turns say
         num_gpus=num_gpus or None,
         accelerator_type=wanted.accelerator_type if num_gpus else None,
         max_restarts=_MAX_RESTARTS,
@@ -168,7 +172,7 @@ def patience_s(run: Run) -> float:
     return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
 
 
-def _configure(*, cpus: float, gpus: float, patience_s: float) -> None:
+def _configure(*, gpus: float, patience_s: float) -> None:
     from ray.data import DataContext, ExecutionResources
 
     context = DataContext.get_current()
@@ -177,4 +181,4 @@ def _configure(*, cpus: float, gpus: float, patience_s: float) -> None:
     context.actor_task_retry_on_errors = False
     context.max_errored_blocks = 0
     context.execution_no_progress_timeout_s = patience_s
-    context.execution_options.resource_limits = ExecutionResources(cpu=cpus, gpu=gpus)
+    context.execution_options.resource_limits = ExecutionResources(gpu=gpus)

@@ -17,7 +17,9 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
+from batch.failpoints import reach_async
 from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
@@ -157,11 +159,14 @@ class BatchRunner:
         """
         folder = self._folder / f"input-{self._epoch}"
         folder.mkdir(exist_ok=True)
+        await reach_async("stage.before")
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
         source = await stage(job.input_url, folder, self._settings, uploads)
+        await reach_async("stage.after")
         plan_file = self._folder / f"plan-{self._epoch}.json"
         plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
         staged = {"source": source.to_json(), "shards": plan_file.name}
+        await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
             self._job_id,
@@ -173,6 +178,7 @@ class BatchRunner:
         )
         if not is_written:
             raise RunOverError
+        await reach_async("plan.after")
         self._log("planned", total=plan.total, shards=len(plan.shards))
         return staged
 
@@ -183,14 +189,22 @@ class BatchRunner:
         workers that are still busy, so that the output holds all there are.
         """
         output = None
+        await reach_async("assemble.before")
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
                 output = await to_thread.run_sync(
                     assemble_committed, self._folder, job, committed, ending.status
                 )
+                if output and job.destination:
+                    await to_thread.run_sync(
+                        deliver, job.destination, self._folder, output, self._settings, self._stop
+                    )
+            except StoppedError as stopped:
+                raise RunOverError from stopped
             except PlatformError as damage:
-                ending = Ending(JobStatus.FAILED, damage)
+                output, ending = None, Ending(JobStatus.FAILED, damage)
+        await reach_async("finish.before")
         self._is_ending = True  # from here on a refused lease is no reason to stop
         status = await self._jobs.finish(
             job,
@@ -199,6 +213,7 @@ class BatchRunner:
             error=ending.error_json(),
             output=None if output is None else output.to_json(),
         )
+        await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
         if status is JobStatus.COMPLETED:
             await to_thread.run_sync(free_parts, self._folder)
@@ -290,6 +305,8 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            if output and job.destination:
+                await to_thread.run_sync(deliver, job.destination, folder, output, settings)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
     await jobs.set_output(job.org, job.id, None if output is None else output.to_json())

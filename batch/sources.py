@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from anyio import to_thread
 
+from batch.failpoints import reach
 from batch.shards import Shard
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.fetch import fetch, timeouts_from
@@ -84,7 +85,8 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
     """Bring the input behind `url` to disk: in `folder`, or where it lies. `uploads` are the job's organization's.
 
     Raises:
-        PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `invalid_format`.
+        PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `input_changed`,
+            `invalid_format`.
     """
     max_bytes = settings.batch.max_input_bytes
     policy = policy_from(settings)
@@ -105,6 +107,7 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
         not_found_code="input_not_found",
         unreachable_code="input_unreachable",
         too_large_code="input_too_large",
+        changed_code="input_changed",
     )
     source = await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes)
     return replace(source, content_type=fetched.content_type, name=fetched.name)
@@ -139,6 +142,7 @@ def unpack(path: Path, target: Path, codec: str, max_bytes: int) -> None:
                 if spool.size_bytes + len(block) > cap:
                     raise _too_large(cap, " once it is unpacked")
                 spool.write(block)
+                reach("unpack.block")
         spool.publish()
     finally:
         spool.discard()

@@ -7,85 +7,145 @@ Data's actor pool, and the runner calls it directly for small inputs.
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
+from batch.attempts import Attempts
+from batch.failpoints import reach
 from batch.gpus import held_device
+from batch.isolation import IsolatedModel
 from batch.joblog import JobLog
-from batch.parts import PartLines, write_part
+from batch.loading import LoadableModel
+from batch.model_process import ModelProcess
+from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Shard
+from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.jobs import CommitOutcome, ShardCounts
+from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
-from fyretoolkit.models.runner import ModelRunner, Prediction
-from fyretoolkit.objects.artifacts import open_artifacts
+from fyretoolkit.models.runner import Prediction
+from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
 _CHECK_EVERY_S = 2.0
 _PATIENCE_S = 15.0
 _ASK_AGAIN_S = 0.5
+_GC_THRESHOLD = 50_000
+"""Containers, between two looks at the young ones; 700 is Python's own."""
+_OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
+"""Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
+Predict = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+
+
+class Commits(Protocol):
+    """What a worker asks of a job's store (`JobStore`), or of what stands for one (`batch.ledger`)."""
+
+    async def get(self, org: str, job_id: str, /) -> BatchJob | None: ...
+
+    async def is_committed(self, org: str, job_id: str, shard: int, /) -> bool: ...
+
+    async def commit_shard(
+        self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts, /
+    ) -> CommitOutcome: ...
 
 
 class Predictor(Protocol):
     """What a worker asks of a loaded model."""
 
     def predict(
-        self, items: Sequence[object], cells_are_text: bool = False
+        self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
     ) -> Sequence[Prediction | ItemError]:
-        """One outcome per item, in order."""
+        """One outcome per item, in order; a model over texts is not told of booleans."""
 
 
 def load_model(run: Run) -> Predictor:
-    """The job's model, from the artifact store."""
-    files = open_artifacts(run.settings).open(run.artifact)
-    num_gpus = run.model.resources.num_gpus
-    return ModelRunner.load(files, run.model, num_gpus=num_gpus, device_id=held_device(num_gpus), threads=1)
+    """The job's model, in this process."""
+    return _loadable(run).load()
+
+
+def isolate_model(run: Run) -> IsolatedModel:
+    """The job's model, in a process that its rows may kill."""
+    return IsolatedModel(lambda: ModelProcess(_loadable(run)))
+
+
+def _loadable(run: Run) -> LoadableModel:
+    return LoadableModel(run.settings, run.artifact, run.spec, held_device(run.model.resources.num_gpus))
 
 
 def step_back(niceness: int) -> None:
-    """Let real time go first: raise the niceness of this thread, and of those it starts, to at least `niceness`.
+    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
 
-    On Linux niceness belongs to a thread: a runner that works keeps the priority of its lease's renewal.
+    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
+    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
+    permitted, there is that.
     """
-    current = os.getpriority(os.PRIO_PROCESS, 0)
-    if current < niceness:
+    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    with suppress(AttributeError, PermissionError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def collect_rarely() -> None:
+    """Let Python look for cycles less often: rows are lists by the thousand, none of which is in one."""
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
 
 
 class ShardWorker:
-    """Works on shards of one run. Loads the model at the first shard, so that its errors keep their codes."""
+    """Works on shards of one run. Loads the model at the first shard, so that its errors keep their codes.
+
+    Two threads may call `work`: while one of them predicts, the other writes its part, waits for the disk and commits.
+    """
 
     def __init__(
-        self, run: Run, *, load: Callable[[Run], Predictor] = load_model, is_niced: bool = True
+        self,
+        run: Run,
+        *,
+        load: Callable[[Run], Predictor] = load_model,
+        isolate: Callable[[Run], IsolatedModel] = isolate_model,
+        is_niced: bool = True,
+        ledger: Commits | None = None,
     ) -> None:
+        """`ledger`: where commits go, instead of the platform's store."""
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
         self._load = load
+        self._isolated = isolate(run)
+        self._attempts = Attempts(run.folder)
+        self.turns = Turns(
+            self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
+        )
         self._log = JobLog(run.folder, run.epoch)
         self._portal_context = start_blocking_portal()
         self._portal = self._portal_context.__enter__()
         self._store = Store(run.settings.redis_url.get_secret_value())
-        self._jobs = JobStore(self._store, run.settings.batch.job_ttl_s)
+        self._jobs: Commits = ledger or JobStore(self._store, run.settings.batch.job_ttl_s)
         self._checked_at = time.monotonic()
+        self._turn = threading.Lock()
         self._failure = ""
 
     @cached_property
     def _model(self) -> Predictor:
-        return self._load(self._run)
+        model = self._load(self._run)
+        collect_rarely()
+        return model
 
     @cached_property
     def _reader(self) -> RecordReader:
@@ -125,38 +185,67 @@ class ShardWorker:
         run = self._run
         if self._await(self._jobs.is_committed, run.org, run.job_id, index):
             return
-        self._log.append("shard_started", shard=index)
-        lines = self._predicted(run.plan.shards[index])
+        with self._turn, self.turns.held(self._check_run), self._attempts.at(index) as deaths:
+            self._log.append("shard_started", shard=index, deaths=deaths)
+            reach("shard.started", str(index))
+            lines = self._predicted(run.plan.shards[index], self._chosen(deaths))
+        self._commit(index, lines)
+
+    def _chosen(self, deaths: int) -> Predictor:
+        """The model in this process, or in one that may die: for a shard of which a worker died, and once rows kill."""
+        if not deaths and not self._attempts.is_poisoned:
+            return self._model
+        self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
+        return self._isolated
+
+    def _commit(self, index: int, lines: PartLines) -> None:
+        run = self._run
+        if self._isolated.has_condemned:
+            self._attempts.note_poison()
+        reach("part.before", str(index))
         part = write_part(run.parts_folder, index, run.epoch, lines)
-        counts = ShardCounts(len(lines.results), len(lines.errors), part.to_json())
+        counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
+        reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
+        reach("commit.after", str(index))
         if outcome is CommitOutcome.FENCED:
             raise RunOverError
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)
 
     def close(self) -> None:
-        """Give back the connection and the event loop behind it."""
+        """Give back the connection and the event loop behind it, and end the model's process."""
+        self._isolated.close()
         self._portal.call(self._store.close)
         self._portal_context.__exit__(None, None, None)
 
-    def _predicted(self, shard: Shard) -> PartLines:
+    def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        records = self._reader.read(shard, self._run.source.read(shard))
-        good = _good(records, lines)
-        while group := list(islice(good, self._run.settings.batch.rows_per_call)):
-            self._predict(group, lines)
+        chunk = self._run.source.read(shard)
+        predict = self._question(model, chunk)
+        records = self._reader.read(shard, chunk)
+        while group := list(islice(records, self._group_size)):
+            good = [record for record in group if type(record) is Record]
+            if len(good) < len(group):
+                _add_bad(group, lines)
+            _predict(predict, good, lines)
             self._check_run()
+            self.turns.take(self._check_run)
         return lines
 
-    def _predict(self, group: list[Record], lines: PartLines) -> None:
-        outcomes = self._model.predict([record.value for record in group], self._reader.cells_are_text)
-        for record, outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, ItemError):
-                code = "row_failed" if outcome.code == "row_failed" else "invalid_row"
-                lines.add_error(record.index, record.line, record.id, code, error_text(outcome))
-            else:
-                lines.add_result(record.index, record.id, outcome.result)
+    @cached_property
+    def _group_size(self) -> int:
+        """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
+        wanted, model = self._run.settings.batch.rows_per_call, self._run.model
+        return min(wanted, model.max_batch_size) if model.tokenizer else wanted
+
+    def _question(self, model: Predictor, chunk: bytes) -> Predict:
+        """How the model is asked of a chunk's values; see `Codec.decode`."""
+        if self._reader.cells_are_text:
+            return partial(model.predict, cells_are_text=True)
+        if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
+            return model.predict
+        return partial(model.predict, has_booleans=False)
 
     def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
@@ -166,6 +255,12 @@ class ShardWorker:
         self._checked_at = time.monotonic()
         if job is None or job.epoch != self._run.epoch or job.status is not JobStatus.PROCESSING:
             raise RunOverError
+
+    def _read_share(self) -> int | None:
+        try:
+            return self._portal.call(read_share, self._store)
+        except PlatformError:  # what was said last holds
+            return None
 
     def _await(self, call: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """Ask the store; while it is away, ask again for a while. Every call made here may be made twice."""
@@ -179,18 +274,32 @@ class ShardWorker:
             time.sleep(_ASK_AGAIN_S)
 
 
-def _good(records: Iterable[Record | BadRecord], lines: PartLines) -> Iterable[Record]:
-    """The records that the model can be asked about; the others become error lines on the way."""
+def _nobody_says() -> None:
+    """The share of a job that no platform knows."""
+
+
+def _predict(predict: Predict, group: list[Record], lines: PartLines) -> None:
+    outcomes = predict([record.value for record in group]) if group else ()
+    answers = []
+    for record, outcome in zip(group, outcomes, strict=True):
+        if isinstance(outcome, ItemError):
+            code = outcome.code if outcome.code in _OF_THE_MODEL else "invalid_row"
+            lines.add_error(record.index, record.line, record.id, code, error_text(outcome))
+        else:
+            answers.append(Answer(record.index, record.id, outcome.result))
+    lines.add_results(answers)
+
+
+def _add_bad(records: Iterable[Record | BadRecord], lines: PartLines) -> None:
+    """Those that the model cannot be asked about become error lines."""
     for record in records:
         if isinstance(record, BadRecord):
             lines.add_error(record.index, record.line, record.id, record.code, record.message)
-        else:
-            yield record
 
 
 def error_text(error: ItemError) -> str:
     """The message of an error line: where in the row, and what was expected there."""
-    if error.code == "row_failed":
+    if error.code in _OF_THE_MODEL:
         return error.message
     where = f"The field {error.path.removeprefix('.')}" if error.path else "The value"
     return f"{where}: {error.message}."

@@ -91,7 +91,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator
     """
     overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
     copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
-    copy.environ.update(GPU_WITHOUT_CUDA)
+    copy.environ.update({**GPU_WITHOUT_CUDA, "FYRE_FAILPOINTS": "1"})
     try:
         copy.up()
         yield copy

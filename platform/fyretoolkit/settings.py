@@ -16,11 +16,12 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from fyretoolkit.core import api_keys
 from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
 from fyretoolkit.core.regions import check_selector
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-DEMO_KEY = "sk_live_demo_12345"
+DEMO_KEY = api_keys.DEMO_KEY
 
 DEFAULT_REGIONS: Mapping[str, dict[str, str]] = {
     "us-east-1": {},
@@ -152,6 +153,24 @@ class BatchSettings(_Section):
     job_ttl_s: Positive = 30 * 86_400
 
 
+class WebhookSettings(_Section):
+    """How webhooks are sent (`core.webhooks`)."""
+
+    pauses_s: tuple[Delay, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+    """Before each attempt after the first, which is made at once; from the end of the attempt before."""
+    jitter: float = Field(default=0.1, ge=0, le=1)
+    """A pause is longer by up to this share of it."""
+    max_retry_after_s: Seconds = 86_400
+    """The longest that a receiver's Retry-After is honoured."""
+    timeout_s: Seconds = 15
+    """Of one attempt, everything together."""
+    max_sending: Positive = 100
+    """Attempts under way at once; each organization may have a part of what is left, and its own limits."""
+    max_sending_per_organization: Positive = 32
+    max_sending_per_receiver: Positive = 8
+    """Of one organization to one host and port."""
+
+
 class FileSettings(_Section):
     """Files that callers upload."""
 
@@ -197,6 +216,8 @@ class S3SourceSettings(S3Settings):
     """The buckets that callers may name. The platform's own credentials read them, so nothing is open by itself."""
 
     roots: tuple[BucketRoot, ...] = ()
+    write_roots: tuple[BucketRoot, ...] = ()
+    """Where drivers (`batch.run`) may have results written, with the same credentials."""
 
 
 class EgressSettings(_Section):
@@ -205,6 +226,8 @@ class EgressSettings(_Section):
     connect_timeout_s: Seconds = 5
     read_timeout_s: Seconds = 30
     total_timeout_s: Seconds = 3600
+    min_bytes_per_s: int = Field(default=1024, ge=0)
+    """Of an HTTP source, over each minute."""
     max_redirects: int = 3
     ports: tuple[int, ...] = (80, 443)
     development_file_roots: tuple[Path, ...] = ()
@@ -251,6 +274,7 @@ class PlatformConfig(_Section):
     deployments: DeploymentSettings = DeploymentSettings()
     standby: StandbySettings = StandbySettings()
     batch: BatchSettings = BatchSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     egress: EgressSettings = EgressSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     files: FileSettings = FileSettings()

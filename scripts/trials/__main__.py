@@ -6,14 +6,16 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, deploy, generated, scale, violations
+from scripts.trials import artifacts, batch, deploy, generated, scale, urls, violations
 
 TRIALS = {
     "violations": violations,
     "schemathesis": generated,
     "artifacts": artifacts,
     "deploy": deploy,
+    "batch": batch,
     "scale": scale,
+    "urls": urls,
 }
 
 

@@ -36,6 +36,8 @@ OPERATIONS = {
     "/jobs": {"get"},
     "/jobs/{job_id}": {"get"},
     "/jobs/{job_id}/cancel": {"post"},
+    "/jobs/{job_id}/deliveries": {"get"},
+    "/jobs/{job_id}/deliveries/{delivery_id}/redeliver": {"post"},
     "/jobs/{job_id}/errors": {"get"},
     "/jobs/{job_id}/output": {"get"},
     "/metrics/{deployment_id}": {"get"},
@@ -47,6 +49,8 @@ OPERATIONS = {
     "/organizations/{organization_id}": {"get", "patch"},
     "/predict/{model_id}": {"post"},
     "/readyz": {"get"},
+    "/webhook_secret": {"get"},
+    "/webhook_secret/rotate": {"post"},
 }
 FREE = {"/healthz", "/readyz"}
 DOWNLOADS = {"/jobs/{job_id}/output", "/jobs/{job_id}/errors", "/files/{file_id}/content"}

@@ -117,6 +117,17 @@ def zip_map() -> bytes:
     )
 
 
+def quotients() -> bytes:
+    """`x` int64[N] → `y` int64[N], -2^63 divided by it. -1 ends the process by SIGFPE: 2^63 is no int64."""
+    least = helper.make_tensor("least", TensorProto.INT64, [], [-(1 << 63)])
+    return _model(
+        [helper.make_node("Div", ["least", "x"], ["y"])],
+        [_value("x", "int64", ["N"])],
+        [_value("y", "int64", ["N"])],
+        [least],
+    )
+
+
 def one_row_only() -> bytes:
     """Declares an open batch axis, but reshapes to a single row inside."""
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [1, 3])

@@ -19,12 +19,23 @@ from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.predict import PredictEndpoint
 from fyretoolkit.api.queries import invalid_query, query_names
 from fyretoolkit.api.responses import error_headers, framework_error
-from fyretoolkit.api.routes import api_keys, deployments, files, health, jobs, metrics, models, organizations
+from fyretoolkit.api.routes import (
+    api_keys,
+    deliveries,
+    deployments,
+    files,
+    health,
+    jobs,
+    metrics,
+    models,
+    organizations,
+)
 from fyretoolkit.api.services import Services
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.schemas.errors import render_error
 
 API_VERSION = "1.0.0"
+_HELD_CONNECTIONS = 8
 _CANCEL_AGAIN_S = 0.1
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -43,7 +54,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for part in (models, deployments, jobs, files, api_keys, organizations, health, metrics):
+    for part in (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics):
         app.include_router(part.router)
         app.include_router(_heads_of(part.router))
     app.include_router(docs.router)
@@ -69,6 +80,7 @@ def _heads_of(router: APIRouter) -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.store.hold(_HELD_CONNECTIONS)
     watching = [
         asyncio.create_task(services.routes.watch()),
         asyncio.create_task(services.keys.watch(services.store)),

@@ -79,6 +79,7 @@ ERROR_CODES
 _TAGS = {
     "Predictions": "Answers in real time.",
     "Batch jobs": "A model over every row of a CSV or JSONL file.",
+    "Webhooks": "What a job tells your server when it ends, signed as Standard Webhooks has it.",
     "Models": "ONNX packages with a signature. The demo models are everybody's to use.",
     "Deployments": "Models being served.",
     "Metrics": "Requests, latency and errors of a deployment.",

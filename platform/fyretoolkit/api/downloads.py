@@ -26,7 +26,7 @@ from fyretoolkit.api.ranges import asked_range
 from fyretoolkit.api.requests import header_values
 from fyretoolkit.api.responses import Download
 from fyretoolkit.api.services import Services
-from fyretoolkit.core.downloads import DownloadKind, expiry_of, granted_organization, sign_download
+from fyretoolkit.core.downloads import DownloadKind, expiry_of, granted_organization, signed_links
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
@@ -45,12 +45,7 @@ async def links_of(services: Services, job: BatchJob, base_url: str) -> dict[Dow
         return {}
     secret = await services.downloads.get()
     expires = expiry_of(services.settings.downloads.url_ttl_s, now=time.time())
-
-    def link(kind: DownloadKind) -> str:
-        token = sign_download(job.org, job.id, kind, expires=expires, secret=secret)
-        return f"{base_url}/jobs/{job.id}/{kind}?token={token}"
-
-    return {kind: link(kind) for kind in DownloadKind}
+    return signed_links(job.org, job.id, base_url=base_url, expires=expires, secret=secret)
 
 
 def _admitting(kind: DownloadKind) -> Callable[[Request, str, Services], Awaitable[str]]:

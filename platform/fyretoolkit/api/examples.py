@@ -88,6 +88,38 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "metadata": None,
         }
     ],
+    "DeliveryResource": [
+        {
+            "id": "msg_01M82FQ7Y2Z3A4B5C6D7E8F9G0",
+            "object": "delivery",
+            "job": _JOB,
+            "type": "batch.completed",
+            "url": "https://app.example.com/hooks/fyre",
+            "status": "delivered",
+            "reason": None,
+            "created": 1795379913,
+            "delivered_at": 1795379919,
+            "next_attempt_at": None,
+            "attempts": [
+                {
+                    "at": 1795379913,
+                    "duration_ms": 15001,
+                    "status_code": None,
+                    "error": "app.example.com did not answer within 15 s",
+                },
+                {"at": 1795379933, "duration_ms": 41, "status_code": 204, "error": None},
+            ],
+        }
+    ],
+    "WebhookSecretResource": [
+        {
+            "object": "webhook_secret",
+            "secret": "whsec_YW4tZXhhbXBsZS10aGF0LXdhcy1uZXZlci1pc3N1ZWQ=",
+            "created": 1795379900,
+            "replaced": [{"created": 1795100000, "expires_at": 1795466300}],
+        }
+    ],
+    "WebhookSecretRotate": [{"overlap_s": 3600}],
     "ModelResource": [
         {
             "id": "sentiment-v1",

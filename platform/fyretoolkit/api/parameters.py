@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fyretoolkit.api.openapi import component
-from fyretoolkit.core import api_keys, deployments, files, jobs, organizations
+from fyretoolkit.core import api_keys, deployments, files, jobs, organizations, webhooks
 from fyretoolkit.core.ids import SLUG, id_pattern
 
 
@@ -24,6 +24,7 @@ _IDS = {
         id_pattern(deployments.PREFIX), "The deployment's id.", "dep_01M82FN15TQT5WCCHWG0SYBVXG"
     ),
     "job_id": _Id(id_pattern(jobs.PREFIX), "The job's id.", "job_01M82FPZ3M4V5N6P7Q8R9S0T1V"),
+    "delivery_id": _Id(id_pattern(webhooks.PREFIX), "The delivery's id.", "msg_01M82FQ7Y2Z3A4B5C6D7E8F9G0"),
     "file_id": _Id(id_pattern(files.PREFIX), "The file's id.", "file_01M82FQ0A1B2C3D4E5F6G7H8JA"),
     "key_id": _Id(
         id_pattern(api_keys.PREFIX, api_keys.DEMO_KEY_ID), "The key's id.", "key_01M82FQ0A1B2C3D4E5F6G7H8J9"
@@ -38,6 +39,7 @@ _CURSORS = {
     "/models": "model_id",
     "/deployments": "deployment_id",
     "/jobs": "job_id",
+    "/jobs/{job_id}/deliveries": "delivery_id",
     "/files": "file_id",
     "/api_keys": "key_id",
     "/organizations": "organization_id",

@@ -21,6 +21,7 @@ from fyretoolkit.serving.waking import Alarm
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.api_keys import ApiKeyStore
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.downloads import DownloadSecret
 from fyretoolkit.store.files import FileStore
@@ -29,6 +30,7 @@ from fyretoolkit.store.limits import LimitStore
 from fyretoolkit.store.metrics import MetricsStore
 from fyretoolkit.store.models import ModelStore
 from fyretoolkit.store.organizations import OrganizationStore
+from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Services:
     models: ModelStore
     deployments: DeploymentStore
     jobs: JobStore
+    deliveries: DeliveryStore
+    webhook_secrets: WebhookSecretStore
     committed: CommittedParts
     downloads: DownloadSecret
     files: FileStore
@@ -99,6 +103,8 @@ def open_services(
         models=models,
         deployments=deployments,
         jobs=jobs,
+        deliveries=DeliveryStore(store),
+        webhook_secrets=WebhookSecretStore(store),
         committed=CommittedParts(jobs),
         downloads=DownloadSecret(store),
         files=FileStore(store),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fyretoolkit.cli import keys, platform
+from fyretoolkit.cli import env, keys, platform
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(platform.up)
 app.command()(platform.down)
 app.command()(platform.status)
+app.command()(env.env)
 keys.app.command("bootstrap")(platform.bootstrap_key)
 app.add_typer(keys.app, name="keys")
 

@@ -62,7 +62,7 @@ def up(
     values = {"--port": port, "--mode": mode, "--host": host, "--public-url": public_url}
     _launch(
         "up",
-        f"--home={_home(home)}",
+        f"--home={home_of(home)}",
         *(f"{name}={value}" for name, value in values.items() if value is not None),
         *(name for name, is_given in flags.items() if is_given),
     )
@@ -75,7 +75,7 @@ def down(
     ] = False,
 ) -> None:
     """Stop the platform; its state is kept."""
-    _launch("down", f"--home={_home(home)}", *(["--purge"] if purge else []))
+    _launch("down", f"--home={home_of(home)}", *(["--purge"] if purge else []))
 
 
 def bootstrap_key(home: HomeOption = None) -> None:
@@ -83,7 +83,7 @@ def bootstrap_key(home: HomeOption = None) -> None:
 
     For who owns its home, when the first key is lost. It carries every scope; shown this once.
     """
-    _launch("admin-key", f"--home={_home(home)}")
+    _launch("admin-key", f"--home={home_of(home)}")
 
 
 def status(
@@ -92,9 +92,9 @@ def status(
 ) -> None:
     """Say whether the platform runs and answers; exit code 0 only if it is ready."""
     try:
-        found = read_status(_home(home))
+        found = read_status(home_of(home))
     except OSError as error:
-        raise _refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
+        raise refusal(f"Cannot use {error.filename}: {error.strerror}.") from error
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -102,14 +102,16 @@ def status(
     raise typer.Exit(0 if found["is_ready"] else 1)
 
 
-def _home(given: Path | None) -> Path:
+def home_of(given: Path | None) -> Path:
+    """The home that is meant: the one given, else FYRE_HOME's, else this checkout's."""
     try:
         return (given or Path(os.environ.get("FYRE_HOME") or _CHECKOUT / ".fyre")).expanduser().absolute()
     except RuntimeError as error:  # ~name of nobody
-        raise _refusal(f"There is no user of the name in {given or os.environ.get('FYRE_HOME')}.") from error
+        raise refusal(f"There is no user of the name in {given or os.environ.get('FYRE_HOME')}.") from error
 
 
-def _refusal(what: str) -> typer.Exit:
+def refusal(what: str) -> typer.Exit:
+    """The end of a command whose home is of no use."""
     typer.echo(f"{what} Choose another folder with --home.", err=True)
     return typer.Exit(1)
 
@@ -131,10 +133,7 @@ def _launch(*arguments: str) -> None:
 
 def read_status(home: Path) -> dict[str, Any]:
     """What the state file of `home` says, checked against /proc and the API's /readyz."""
-    try:
-        state: dict[str, Any] = json.loads((home / "run" / "state.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        state = {}
+    state = _read_state(home)
     is_running = bool(state) and _is_running(state)
     url = f"http://localhost:{state['port']}" if is_running else None
     checks = _readiness(url) if url else None
@@ -154,6 +153,20 @@ def read_status(home: Path) -> dict[str, Any]:
         "redis_restarts": state.get("redis_restarts"),
         "message": state.get("message") or None,
     }
+
+
+def read_running(home: Path) -> dict[str, Any] | None:
+    """The state file of `home`, if its platform runs."""
+    state = _read_state(home)
+    return state if state and _is_running(state) else None
+
+
+def _read_state(home: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((home / "run" / "state.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
 
 
 def _is_running(state: dict[str, Any]) -> bool:

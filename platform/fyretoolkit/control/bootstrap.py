@@ -90,7 +90,9 @@ def _start_serve(config: Settings) -> None:
 
 def _start_controller() -> None:
     from serve_apps.controller import ensure_controller
+    from serve_apps.webhook_sender import ensure_webhook_sender
 
+    ensure_webhook_sender()
     ray.get(ensure_controller().status.remote(), timeout=_READY_TIMEOUT_S)
 
 

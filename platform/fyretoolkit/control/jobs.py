@@ -15,7 +15,9 @@ from collections.abc import Iterable
 import ray
 
 from batch.actor import NAMESPACE, create_runner, runner_name
+from batch.failpoints import reach_async
 from batch.leftovers import assemble_left, remove_unowned
+from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
@@ -41,6 +43,7 @@ class JobReconciler:
         self._settings = settings
         self._store = store
         self._jobs = jobs
+        self._share = BatchShare(settings.batch, store, free_cpus)
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
         self._remove_at = 0.0
@@ -60,6 +63,7 @@ class JobReconciler:
         )
         for command in commands:
             await self._carry_out(command)
+        await self._share.tick(sum(job.status is JobStatus.PROCESSING for job in jobs))
         return True
 
     async def _tidy_beside(self) -> None:
@@ -92,11 +96,14 @@ class JobReconciler:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
             await run_in(SERVE, _end_runner, job.id, dead_epoch)
+        await reach_async("claim.before", job.id)
         epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
         if epoch is None:
             return
+        await reach_async("claim.after", job.id)
         logger.info("job %s: run %d starts", job.id, epoch)
         await run_in(SERVE, create_runner, job.org, job.id, epoch)
+        await reach_async("create.after", job.id)
 
 
 async def _is_with_its_runner(job: BatchJob) -> bool:

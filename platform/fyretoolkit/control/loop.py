@@ -20,9 +20,11 @@ from fyretoolkit.control.jobs import JobReconciler
 from fyretoolkit.control.models import ModelReconciler
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.control.report import Reporter
+from fyretoolkit.control.webhooks import WebhookSender
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store, translated
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.files import FileStore
@@ -36,6 +38,7 @@ _BUSY_S = 0.25
 _RETRY_S = 1.0
 _STALLED_S = 30.0
 _DEAD_S = 120.0
+_HELD_CONNECTIONS = 12
 
 Tick = Callable[[], Awaitable[bool]]
 
@@ -64,16 +67,19 @@ class ControlLoop:
             ExceptionGroup: a newer controller took over, or a loop hangs for good. Only a new process helps.
         """
         epoch = await self._take_over()
+        await self._store.hold(_HELD_CONNECTIONS)
         registry, files = ModelStore(self._store), FileStore(self._store)
         preparer = Preparer(self._settings, registry, files)
         models = ModelReconciler(self._settings, registry, preparer, epoch=epoch)
         deployments = DeploymentReconciler(self._settings, self._deployments, preparer, epoch=epoch)
         job_store = JobStore(self._store, self._settings.batch.job_ttl_s)
         jobs = JobReconciler(self._settings, self._store, job_store)
+        gauges = RayGauges()
         reporter = Reporter(
-            RayGauges(),
+            gauges,
             self._deployments,
             job_store,
+            DeliveryStore(self._store),
             silence_s=self._silence_s,
             inspections=lambda: preparer.inspections,
             standby=lambda: deployments.standby,
@@ -86,6 +92,7 @@ class ControlLoop:
             group.create_task(self._repeat("job", jobs.tick))
             group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
             group.create_task(self._repeat("report", reporter.tick))
+            group.create_task(WebhookSender(self._settings, self._store, gauges).run())
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")
 

@@ -13,6 +13,7 @@ from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.exposition import Served
 from fyretoolkit.core.lifecycles import DeploymentStatus, JobStatus
 from fyretoolkit.serving.exposition import Gauges
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.jobs import JobStore
 
@@ -32,6 +33,7 @@ class Reporter:
         gauges: Gauges,
         deployments: DeploymentStore,
         jobs: JobStore,
+        deliveries: DeliveryStore,
         *,
         silence_s: Callable[[], float],
         inspections: Callable[[], int],
@@ -44,6 +46,7 @@ class Reporter:
         self._gauges = gauges
         self._deployments = deployments
         self._jobs = jobs
+        self._deliveries = deliveries
         self._silence_s = silence_s
         self._inspections = inspections
         self._standby = standby
@@ -63,6 +66,8 @@ class Reporter:
         jobs = Counter(job.status for job in await self._jobs.open_jobs())
         for job_status in _SHOWN_JOBS:
             self._gauges.set("fyre_jobs", jobs[job_status], {"status": job_status})
+        for state, count in (await self._deliveries.counts()).items():
+            self._gauges.set("fyre_webhook_deliveries", count, {"state": state})
         return False
 
     def _show_deployments(self, deployments: Sequence[Deployment]) -> None:

@@ -19,6 +19,8 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import Principal, Scope
 
 PREFIX = "key"
+DEMO_KEY = "sk_live_demo_12345"
+"""Of development mode: the documentation uses it."""
 DEMO_KEY_ID = "demo"
 """The id within the demo key; refused in production mode."""
 DEFAULT_SCOPES = (Scope.READ, Scope.PREDICT, Scope.WRITE)

@@ -40,6 +40,18 @@ def sign_download(org: str, job_id: str, kind: DownloadKind, *, expires: int, se
     return _signed(f"{org} {job_id} {kind} {expires}".encode(), secret)
 
 
+def signed_links(
+    org: str, job_id: str, *, base_url: str, expires: int, secret: bytes
+) -> dict[DownloadKind, str]:
+    """The URLs of both files of a job, at an API whose address is `base_url`."""
+
+    def link(kind: DownloadKind) -> str:
+        token = sign_download(org, job_id, kind, expires=expires, secret=secret)
+        return f"{base_url}/jobs/{job_id}/{kind}?token={token}"
+
+    return {kind: link(kind) for kind in DownloadKind}
+
+
 def granted_organization(
     token: str, job_id: str, kind: DownloadKind, *, now: float, secret: bytes
 ) -> str | None:

@@ -59,6 +59,9 @@ _REQUEST: dict[str, ErrorKind] = {
     "job_not_found": _kind(
         404, "No such batch job.", "List the jobs with GET /jobs, or check the id that POST /batch answered."
     ),
+    "delivery_not_found": _kind(
+        404, "No such delivery of this job.", "List the deliveries with GET /jobs/{id}/deliveries."
+    ),
     "file_not_found": _kind(
         404, "No such file, or it has expired.", "List the files with GET /files, or upload it with POST /files."
     ),
@@ -217,8 +220,16 @@ _BATCH: dict[str, ErrorKind] = {
     ),
     "invalid_row": _kind(422, "The row is not a valid record.", "Correct the row at the line named."),
     "row_failed": _kind(422, "The model failed on this row.", "Run the row through POST /predict to see why."),
+    "row_crashed": _kind(
+        422, "The model's process died of this row.",
+        "Run the model locally on the row: mend the model, or leave the row out.",
+    ),
     "all_rows_failed": _kind(422, "Every row failed.", "Read errors_url, correct the input, create a new job."),
     "error_rate_exceeded": _kind(422, "More rows failed than max_error_rate allows.", "Read errors_url."),
+    "output_unreachable": _kind(
+        422, "The results could not be written to the job's destination.",
+        "Take them from output_url; check that the platform may write there.", is_retryable=True,
+    ),
     "run_failed": _kind(
         500, "The job's run failed too often.", "Create the job again; if it stays, give its id to the operator.",
         is_retryable=True,

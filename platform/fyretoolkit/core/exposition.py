@@ -79,6 +79,12 @@ SERIES: Mapping[str, Series] = {
         "How long the oldest deployment that is provisioning has been; 0: none."
     ),
     "fyre_jobs": Series("Batch jobs that have not ended.", ("status",)),
+    "fyre_webhook_deliveries": Series(
+        "Webhooks that wait for an attempt, and that are being sent.", ("state",)
+    ),
+    "fyre_webhook_attempts_total": Series(
+        "Attempts to deliver a webhook: taken (2xx), refused (any other answer) or unanswered.", ("outcome",)
+    ),
     "fyre_inspections": Series("Models being inspected now."),
     "fyre_standby_replicas": Series(
         "Replicas without a model that are to stand by, and that do.", ("state",)

@@ -14,6 +14,8 @@ from enum import StrEnum
 from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
 
 PREFIX = "job"
+DRIVER_EPOCH = 1
+"""The run of a driver is its job's first: later ones are the controller's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,16 @@ class BatchJob:
     error: Mapping[str, object] | None = None
     output: Mapping[str, object] | None = None
     """File names, sizes and digests of the results, once assembled; `partial` says whether rows are missing."""
+    driver: str | None = None
+    """The Ray submission whose driver made the job and its first run (`batch.run`); None: a job of the API."""
+    destination: str | None = None
+    """Where the assembled output goes besides the job's folder: an `s3://` or `file://` URL."""
     schema: int = 1
+
+    @property
+    def is_with_driver(self) -> bool:
+        """Whether its newest run is that of a driver: no actor of the platform, so its lease alone says if it lives."""
+        return self.driver is not None and self.epoch == DRIVER_EPOCH
 
     @property
     def has_results(self) -> bool:
@@ -117,7 +128,8 @@ def plan_runs(
     """Which runs to start, oldest job first.
 
     `live_runs` maps the ids of jobs to the epoch of the runner whose process is alive; `now_ms` is the store's clock,
-    the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends;
+    the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends, and
+    so is a driver, dead or hanging: the platform goes on with its job;
     after a run that committed nothing the next one waits, twice as long each time, so that a full disk does not use
     them all up.
     """
@@ -125,7 +137,8 @@ def plan_runs(
     processing = [job for job in jobs if job.status is JobStatus.PROCESSING]
     commands: list[JobCommand] = []
     for job in processing:
-        if live_runs.get(job.id) == job.epoch and job.lease_until > now_ms:
+        is_there = job.is_with_driver or live_runs.get(job.id) == job.epoch
+        if is_there and job.lease_until > now_ms:
             continue
         if job.runs >= max_runs:
             commands.append(

@@ -76,9 +76,9 @@ class DeliveryStatus(StrEnum):
     PENDING = "pending"
     """In the outbox."""
     DELIVERED = "delivered"
-    """The receiver answered 2xx. Terminal."""
+    """The receiver answered 2xx. Nothing follows unless somebody has it sent again."""
     EXHAUSTED = "exhausted"
-    """The schedule of attempts ended. Terminal."""
+    """The schedule of attempts ended, or the receiver wants no more. As with `delivered`, it may be sent again."""
 
 
 _M, _D, _J, _W = ModelStatus, DeploymentStatus, JobStatus, DeliveryStatus
@@ -105,7 +105,7 @@ JOB: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType({
 })  # fmt: skip
 DELIVERY: Mapping[DeliveryStatus, frozenset[DeliveryStatus]] = MappingProxyType({
     _W.PENDING: frozenset({_W.DELIVERED, _W.EXHAUSTED}),
-    _W.DELIVERED: frozenset(),
+    _W.DELIVERED: frozenset({_W.PENDING}),
     _W.EXHAUSTED: frozenset({_W.PENDING}),
 })  # fmt: skip
 

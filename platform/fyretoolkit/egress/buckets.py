@@ -6,6 +6,9 @@ Redis; a signed https:// URL serves whoever has some of his own.
 
 The client's calls block, and the longest takes its own timeout several times over. So they run in a thread of this
 fetch, which nobody waits for when the time is up: it ends by itself, and closes what it had open.
+
+Each part is a request of its own: one that breaks is made again, by the client and then by us, and in the end the
+object must still be the one that was opened.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from fyretoolkit.objects.client import (
     storage_errors,
 )
 from fyretoolkit.settings import S3Settings
+
+_PAUSES_S = (0.5, 2.0)
+"""Before a part is asked for again, which the client itself has asked for three times by then."""
 
 T = TypeVar("T")
 
@@ -100,11 +106,11 @@ async def copy_object(job: Transfer, url: ParsedUrl, policy: Policy) -> Fetched:
     try:
         source = await thread.run(open_object)
         job.ensure_fits(source.size_bytes)
-        while chunk := await thread.run(source.read):
+        while chunk := await _next_part(thread, source):
             job.ensure_fits(job.spool.size_bytes + len(chunk))
             await in_thread(job.spool.write, chunk)
         if not await thread.run(source.is_unchanged):
-            raise PlatformError(
+            raise job.changed(url) or PlatformError(
                 job.codes["unreachable_code"], f"{url.shown} was written to while it was read. Try again."
             )
     except ObjectNotFoundError as error:
@@ -120,3 +126,13 @@ async def copy_object(job: Transfer, url: ParsedUrl, policy: Policy) -> Fetched:
     finally:
         thread.leave(close)
     return await job.published(url, content_type=source.header("Content-Type"), etag=source.header("ETag"))
+
+
+async def _next_part(thread: _Thread, source: _Object) -> bytes:
+    """The next bytes, none at the end. A part that could not be read has moved nothing: it is read once more."""
+    for pause_s in _PAUSES_S:
+        try:
+            return await thread.run(source.read)
+        except StorageError:
+            await asyncio.sleep(pause_s)
+    return await thread.run(source.read)

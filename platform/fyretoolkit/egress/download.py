@@ -3,6 +3,7 @@
 A connection that breaks in the middle is gone on with where it broke off, if the server gave a validator that tells
 one version of the file from another and says that it serves ranges; If-Range makes it send the whole file where that
 has changed. A server that cannot is asked for the whole file once more, and no oftener: each time costs it everything.
+Whoever fetches says whether a changed file is taken from its beginning or is an error: a job's input is pinned.
 Every attempt begins at the URL that the caller gave, so that a redirect to a link that expires is followed anew.
 Source: RFC 9110 §8.8 (validators), §13.1.5 (If-Range), §14 (ranges).
 """
@@ -23,7 +24,7 @@ import httpcore
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.pinned import checked_addresses, open_pool
 from fyretoolkit.egress.spool import in_thread
-from fyretoolkit.egress.transfer import Fetched, Transfer
+from fyretoolkit.egress.transfer import Fetched, Pace, Transfer
 from fyretoolkit.egress.urls import ParsedUrl, Policy, UnsafeUrlError, check_parsed, join_url, refusal
 
 _CHUNK_BYTES = 1 << 20
@@ -32,9 +33,7 @@ _PAUSES_S = (0.2, 0.4, 0.8, 1.6, 3.2)
 _MAX_RESTARTS = 1
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
-_FAILURES: tuple[
-    tuple[type[Exception], str], ...
-] = (  # the first that fits; together all that httpcore raises
+NETWORK_FAILURES: tuple[tuple[type[Exception], str], ...] = (
     (httpcore.ConnectTimeout, "did not accept a connection in time"),
     (httpcore.TimeoutException, "was silent for too long"),
     (httpcore.ConnectError, "refused the connection"),
@@ -42,6 +41,7 @@ _FAILURES: tuple[
     (httpcore.ProtocolError, "ended its answer early, or does not speak HTTP"),
     (ssl.SSLError, "does not speak TLS as expected"),
 )
+"""What each means, the first that fits; together all that httpcore raises."""
 _HEADERS = ((b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"Connection", b"close"))
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
@@ -54,6 +54,8 @@ class _Progress:
     """Where its bytes came from, None before any: a validator means nothing elsewhere."""
     validator: str | None = None
     """What If-Range names; None: it cannot be gone on with."""
+    version: tuple[str | None, str | None] = (None, None)
+    """ETag and Last-Modified, fit for If-Range or not."""
     restarts: int = 0
 
     @property
@@ -118,8 +120,8 @@ async def _get(
             pool.stream("GET", origin, headers=headers, extensions={"timeout": timeout}) as response,
         ):
             yield response
-    except tuple(kind for kind, _ in _FAILURES) as error:
-        raise job.unreachable(url, _words(error)) from error
+    except tuple(kind for kind, _ in NETWORK_FAILURES) as error:
+        raise job.unreachable(url, words_of(error)) from error
 
 
 def _range_headers(job: Transfer, progress: _Progress) -> tuple[tuple[bytes, bytes], ...]:
@@ -132,7 +134,7 @@ def _range_headers(job: Transfer, progress: _Progress) -> tuple[tuple[bytes, byt
     )
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What the network did, without repeating text that the other side chose."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
@@ -143,7 +145,7 @@ def _words(error: Exception) -> str:
         return f"has no valid certificate ({cause.verify_message})"
     if isinstance(cause, ssl.SSLError):
         return "does not speak TLS as expected"
-    return next(words for kind, words in _FAILURES if isinstance(error, kind))
+    return next(words for kind, words in NETWORK_FAILURES if isinstance(error, kind))
 
 
 def _location(
@@ -177,10 +179,13 @@ async def _receive(
     size_bytes = await _place(job, url, response, progress)
     for announced in _values(response, b"content-length"):
         job.ensure_fits(job.spool.size_bytes + int(announced))
-    buffer = bytearray()
+    buffer, pace = bytearray(), Pace(job.timeouts.min_bytes_per_s)
     try:
         async for chunk in response.aiter_stream():
             buffer += chunk
+            if not pace.is_kept(len(chunk)):
+                progress.url = None
+                raise job.unreachable(url, f"sent less than {job.timeouts.min_bytes_per_s} bytes a second")
             job.ensure_fits(job.spool.size_bytes + len(buffer))
             if len(buffer) >= _CHUNK_BYTES:
                 await in_thread(job.spool.write, buffer)
@@ -199,6 +204,8 @@ async def _place(
     job: Transfer, url: ParsedUrl, response: httpcore.Response, progress: _Progress
 ) -> int | None:
     """Makes the answer's bytes follow those that are there, or begin anew; the file's size, where a 206 says it."""
+    if job.spool.size_bytes and _is_changed(url, response, progress) and (changed := job.changed(url)):
+        raise changed
     if response.status == 206:
         size_bytes = _size_if_continued(job, url, response, progress)
         if size_bytes is None:
@@ -214,15 +221,36 @@ async def _place(
             )
         await in_thread(job.spool.restart)
     progress.url, progress.validator = url, _validator(response)
+    progress.version = _version(response)
     return None
+
+
+def _is_changed(url: ParsedUrl, response: httpcore.Response, progress: _Progress) -> bool:
+    """Whether this is another version than was begun, of the same file, by its ETag or else by its date."""
+    if not _is_place(url, progress.url):
+        return False
+    pairs = zip(progress.version, _version(response), strict=True)
+    return next((known != now for known, now in pairs if known and now), False)
+
+
+def _version(response: httpcore.Response) -> tuple[str | None, str | None]:
+    return _text(response, b"etag"), _text(response, b"last-modified")
+
+
+def _is_place(url: ParsedUrl, known: ParsedUrl | None) -> bool:
+    """Whether bytes of `url` may follow those of `known`: queries alone, signatures perhaps, may differ."""
+    return known is not None and (known.scheme, known.authority, known.path) == (
+        url.scheme,
+        url.authority,
+        url.path,
+    )
 
 
 def _size_if_continued(
     job: Transfer, url: ParsedUrl, response: httpcore.Response, progress: _Progress
 ) -> int | None:
     """The size of the whole file, if a 206 is all that is missing of the version that was begun."""
-    known = progress.url
-    if known is None or (known.scheme, known.authority, known.path) != (url.scheme, url.authority, url.path):
+    if not _is_place(url, progress.url):
         return None
     matched = _CONTENT_RANGE.fullmatch(_text(response, b"content-range") or "")
     if matched is None:

@@ -32,7 +32,9 @@ _CHUNK_BYTES = 1 << 20
 
 def timeouts_from(egress: EgressSettings) -> Timeouts:
     """The configured timeouts; narrow `total_s` with `dataclasses.replace` where less time is given."""
-    return Timeouts(egress.connect_timeout_s, egress.read_timeout_s, egress.total_timeout_s)
+    return Timeouts(
+        egress.connect_timeout_s, egress.read_timeout_s, egress.total_timeout_s, egress.min_bytes_per_s
+    )
 
 
 async def fetch(
@@ -53,7 +55,8 @@ async def fetch(
 
     Raises:
         PlatformError: `url_not_allowed`; `not_found_code` for 404, 410 and a missing file; `too_large_code` above
-            `max_bytes`; `unreachable_code` for everything else that the source did wrong, deadlines included.
+            `max_bytes`; `changed_code`, where one is given; `unreachable_code` for everything else that the source
+            did wrong, deadlines included.
         OSError: the platform's own disk failed.
     """
     parsed = check_url(url, policy)

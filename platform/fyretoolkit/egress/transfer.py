@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.pinned import Resolver
 from fyretoolkit.egress.spool import Spool, in_thread
 from fyretoolkit.egress.urls import ParsedUrl
+
+PACE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class Timeouts:
     connect_s: float
     read_s: float
     total_s: float
+    min_bytes_per_s: int = 0
+    """Over each minute: a source that sends a byte now and then would hold its fetch for all of `total_s`."""
 
 
 class FailureCodes(TypedDict):
@@ -27,6 +33,8 @@ class FailureCodes(TypedDict):
     not_found_code: str
     unreachable_code: str
     too_large_code: str
+    changed_code: NotRequired[str]
+    """Of a file that became another one while it was fetched; without it, that one is fetched from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,16 @@ class Transfer:
                 self.codes["too_large_code"], f"The file is larger than the limit of {self.max_bytes} bytes."
             )
 
+    def changed(self, url: ParsedUrl) -> PlatformError | None:
+        """The error of a file that became another one meanwhile; None where the other one will do."""
+        code = self.codes.get("changed_code")
+        if code is None:
+            return None
+        return PlatformError(
+            code,
+            f"{url.shown} was changed while it was fetched. Create a new job over a file that stays as it is.",
+        )
+
     async def published(
         self, url: ParsedUrl, *, content_type: str | None = None, etag: str | None = None
     ) -> Fetched:
@@ -90,3 +108,22 @@ class Transfer:
         return Fetched(
             self.destination, spool.size_bytes, spool.sha256, content_type, etag, url.shown, self.name
         )
+
+
+class Pace:
+    """Whether a source keeps up with the least that is asked of it, looked at once a minute."""
+
+    def __init__(self, min_bytes_per_s: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._min_bytes = min_bytes_per_s * PACE_S
+        self._clock = clock
+        self._began_at = clock()
+        self._received = 0
+
+    def is_kept(self, received: int) -> bool:
+        """Whether it is, with so many bytes that came now."""
+        self._received += received
+        if self._clock() - self._began_at < PACE_S:
+            return True
+        is_kept = self._received >= self._min_bytes
+        self._began_at, self._received = self._clock(), 0
+        return is_kept

@@ -20,7 +20,7 @@ _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP,
 class UploadRecords(Protocol):
     """Where records of uploads are kept (`store.files.FileStore`)."""
 
-    async def get(self, org: str, file_id: str) -> StoredFile | None: ...
+    async def get(self, org: str, file_id: str, /) -> StoredFile | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,18 @@ class Codec:
         """The names an item given as an object may hold: a CSV's columns."""
         self._lists = {output.name for output in spec.signature.outputs if output.row_shape == (None,)}
 
-    def decode(self, items: Sequence[object], cells_are_text: bool = False) -> Decoded:
+    def decode(
+        self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
+    ) -> Decoded:
         """The input arrays of all items that fit, and an error for each that does not.
 
-        `cells_are_text`: values come from CSV cells, and text is cast to what the signature asks for.
+        `cells_are_text`: values come from CSV cells, and text is cast to what the signature asks for. `has_booleans`
+        is False where the caller has seen that the items' JSON holds neither true nor false: then a list of numbers is
+        converted without a look at each one's type, for Python's floats take a boolean for a number and nothing else.
         """
         if not items:
             return Decoded()
-        arrays = self._reader.read_all(items, are_cells=cells_are_text)
+        arrays = self._reader.read_all(items, are_cells=cells_are_text, has_booleans=has_booleans)
         if arrays is not None:
             return Decoded(arrays, list(range(len(items))))
         return self._decode_each(items, cells_are_text)

@@ -29,7 +29,9 @@ class Reader(Protocol):
     names: tuple[str, ...]
     """The names that an item given as an object may hold: a CSV's columns."""
 
-    def read_all(self, items: Sequence[object], *, are_cells: bool) -> Arrays | None: ...
+    def read_all(
+        self, items: Sequence[object], *, are_cells: bool, has_booleans: bool = True
+    ) -> Arrays | None: ...
 
     def read_item(self, item: object, *, is_cells: bool) -> Any: ...
 
@@ -66,15 +68,18 @@ class NamedTensors(Stacked):
         self.names = tuple(self._readers)
         self._only = self.names[0] if len(self.names) == 1 else None
 
-    def read_all(self, items: Sequence[object], *, are_cells: bool) -> Arrays | None:
+    def read_all(
+        self, items: Sequence[object], *, are_cells: bool, has_booleans: bool = True
+    ) -> Arrays | None:
         if self._only is not None and set(map(type, items)) != {dict}:
-            array = self._read_rows(self._only, items, are_cells)
+            array = self._read_rows(self._only, items, are_cells, has_booleans)
             return None if array is None else {self._only: array}
         arrays: Arrays = {}
         rows = _plain_objects(items, len(self.names))
         for name in self.names if rows is not None else ():
             try:
-                array = self._read_rows(name, list(map(itemgetter(name), rows or ())), are_cells)
+                values = list(map(itemgetter(name), rows or ()))
+                array = self._read_rows(name, values, are_cells, has_booleans)
             except KeyError:
                 return None
             if array is None:
@@ -93,9 +98,12 @@ class NamedTensors(Stacked):
     def assemble(self, rows: Sequence[Arrays]) -> Arrays:
         return {name: np.stack([row[name] for row in rows]) for name in self.names}
 
-    def _read_rows(self, name: str, values: Sequence[object], are_cells: bool) -> np.ndarray | None:
+    def _read_rows(
+        self, name: str, values: Sequence[object], are_cells: bool, has_booleans: bool
+    ) -> np.ndarray | None:
         reader = self._readers[name]
-        return reader.read_rows(values, are_cells=are_cells and reader.spec.is_scalar_row)
+        are_cells = are_cells and reader.spec.is_scalar_row
+        return reader.read_rows(values, are_cells=are_cells, has_booleans=has_booleans)
 
 
 class FeatureVector(Stacked):
@@ -109,7 +117,9 @@ class FeatureVector(Stacked):
         self._row = TensorReader(TensorSpec(spec.name, spec.dtype, (None, len(features))))
         self._cell = TensorReader(TensorSpec(spec.name, spec.dtype, (None,)))
 
-    def read_all(self, items: Sequence[object], *, are_cells: bool) -> Arrays | None:
+    def read_all(
+        self, items: Sequence[object], *, are_cells: bool, has_booleans: bool = True
+    ) -> Arrays | None:
         rows = _plain_objects(items, len(self.names))
         if rows is None:
             return None
@@ -119,7 +129,7 @@ class FeatureVector(Stacked):
             return None
         if len(self.names) > 1:
             picked = list(map(list, picked))
-        array = self._row.read_rows(picked, are_cells=are_cells)
+        array = self._row.read_rows(picked, are_cells=are_cells, has_booleans=has_booleans)
         return None if array is None else {self._input: array if self._has_axis else array[:, 0]}
 
     def read_item(self, item: object, *, is_cells: bool) -> np.ndarray:
@@ -152,7 +162,13 @@ class TokenizedText:
         max_length = min(settings.max_length, fixed or settings.max_length)
         self._tokenizer, self._padding = _load_tokenizer(tokenizer_json, max_length)
 
-    def read_all(self, items: Sequence[object], *, are_cells: bool) -> Arrays | None:
+    def read_all(
+        self,
+        items: Sequence[object],
+        *,
+        are_cells: bool,
+        has_booleans: bool = True,  # noqa: ARG002 - texts
+    ) -> Arrays | None:
         texts = self._text.read_rows(items, are_cells=are_cells)
         return None if texts is None else self.assemble(texts.tolist())
 

@@ -25,7 +25,7 @@ from fyretoolkit.models.session import Placement, Session, open_session
 from fyretoolkit.models.spec import ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # to freeze it costs three times as much, of each of millions
 class Prediction:
     """The result of one item; `index` is its place among the items given."""
 
@@ -117,17 +117,21 @@ class ModelRunner:
         with undisturbed_clock() as clock:
             return measure(self._session.run, self.codec, clock=clock)
 
-    def predict(self, items: Sequence[object], cells_are_text: bool = False) -> list[Prediction | ItemError]:
-        """One outcome per item, in the order of the items."""
+    def predict(
+        self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
+    ) -> list[Prediction | ItemError]:
+        """One outcome per item, in the order of the items; for the flags see `Codec.decode`."""
         outcomes: dict[int, Prediction | ItemError] = {}
         pending = list(range(len(items)))
         while pending:
-            decoded = self.codec.decode([items[index] for index in pending], cells_are_text)
+            asked = [items[index] for index in pending]
+            decoded = self.codec.decode(asked, cells_are_text, has_booleans)
             for error in decoded.errors:
                 if not error.is_shape_conflict:
                     outcomes[pending[error.index]] = replace(error, index=pending[error.index])
             kept = [pending[index] for index in decoded.kept]
-            outcomes.update((outcome.index, outcome) for outcome in self._predict_rows(decoded.arrays, kept))
+            for outcome in self._predict_rows(decoded.arrays, kept):
+                outcomes[outcome.index] = outcome
             pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
         return [outcomes[index] for index in range(len(items))]
 
@@ -140,8 +144,8 @@ class ModelRunner:
             if isinstance(part, str):
                 yield ItemError(kept[start], "", part, code="row_failed")
                 continue
-            for offset, result in enumerate(self.codec.encode(part)):
-                yield Prediction(kept[start + offset], result)
+            results = self.codec.encode(part)
+            yield from map(Prediction, kept[start : start + len(results)], results)
 
     def _run_parts(self, arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[int, Arrays | str]]:
         """(first row, outputs) of each stretch of rows that ran together, (row, reason) of each that fails alone."""

@@ -78,9 +78,14 @@ def leave_network() -> bool:
     has_left = bool(library.unshare(namespaces) == 0 or library.unshare(namespaces | _NEW_USER) == 0)
     _drop_privileges()
     die_with_parent()  # forgotten by the kernel when privileges change
-    with contextlib.suppress(OSError):  # where memory ends, a stranger's model goes first
-        _OOM_SCORE.write_bytes(_WORST_SCORE)
+    volunteer_for_oom()
     return has_left
+
+
+def volunteer_for_oom() -> None:
+    """Where memory ends, a stranger's model goes first."""
+    with contextlib.suppress(OSError):
+        _OOM_SCORE.write_bytes(_WORST_SCORE)
 
 
 def restrict(bounds: Bounds, readable: Iterable[Path]) -> set[Fence]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+from array import array as packed
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
@@ -58,11 +59,15 @@ class TensorReader:
         self._allowed = _allowed_types(spec.dtype)
         self._plain_bound = float(np.finfo(spec.dtype).max) / 2 if spec.dtype in FLOATS else 0.0
 
-    def read_rows(self, values: Sequence[object], *, are_cells: bool = False) -> np.ndarray | None:
+    def read_rows(
+        self, values: Sequence[object], *, are_cells: bool = False, has_booleans: bool = True
+    ) -> np.ndarray | None:
         """All rows as one array of the spec's dtype and rank, or None unless every one is plainly right.
 
-        `are_cells`: the elements may all be the text of CSV cells.
+        `are_cells`: the elements may all be the text of CSV cells. `has_booleans`: see `Codec.decode`.
         """
+        if not has_booleans and (floats := self._read_floats(values)) is not None:
+            return floats
         level: list[Any] = list(values)
         lengths: list[int] = []
         for expected in self._shape:
@@ -95,6 +100,24 @@ class TensorReader:
         flat: list[object] = []
         self._walk(value, 0, shape, flat)
         return np.array(flat, dtype=self._dtype).reshape([length or 0 for length in shape])
+
+    def _read_floats(self, rows: Sequence[Any]) -> np.ndarray | None:
+        """Rows that are lists of JSON's numbers, in half the time: no element is looked at from Python."""
+        if len(self._shape) != 1 or self.spec.dtype not in FLOATS:
+            return None
+        length = _common_length(rows)
+        if not length or self._shape[0] not in (None, length):
+            return None
+        numbers = packed("d")
+        try:
+            for row in rows:
+                numbers.fromlist(row)  # a text, null or a list is a TypeError
+        except (TypeError, OverflowError):
+            return None
+        wide = np.frombuffer(numbers, np.float64)
+        if not np.abs(wide).max() < self._plain_bound:
+            return None
+        return wide.astype(self._dtype).reshape(len(rows), length)
 
     def _scalar_tail(self) -> list[int]:
         return [1] if self.spec.row_shape == (1,) else []

@@ -6,6 +6,7 @@ Every atomic change is one script in `scripts/`, checked for the writer's epoch 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -64,6 +65,14 @@ class Store:
     def redis(self) -> Redis:
         """The client itself, for commands that need no script."""
         return self._redis
+
+    async def hold(self, connections: int) -> None:
+        """Open this many connections now, at most `_MAX_CONNECTIONS`, and keep them.
+
+        For a process that lives long: its tasks take one more the first time that so many of them happen to ask at once,
+        which may be hours after the start. Nothing is raised while Redis is away.
+        """
+        await asyncio.gather(*(self._redis.ping() for _ in range(connections)), return_exceptions=True)
 
     async def run(self, script: str, script_keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         """Run `scripts/<script>.lua` in one atomic step."""

@@ -29,13 +29,17 @@ class JobStore:
         self._job_ttl_s = job_ttl_s
 
     async def create(self, job: BatchJob, *, idempotency: Idempotency | None = None) -> Creation:
-        """Write a queued job, its list entries and its idempotency answer in one step."""
+        """Write a queued job, its list entries and its idempotency answer in one step.
+
+        One that is processing already, by the driver that makes it, was never in the queue.
+        """
+        queue = {keys.QUEUED_JOBS: job.id} if job.status is JobStatus.QUEUED else {}
         return await create(
             self._store,
             record_key=keys.job(job.org, job.id),
             fields=to_hash(job),
             open_set=keys.OPEN_JOBS,
-            lists={keys.jobs(job.org): job.id, keys.QUEUED_JOBS: job.id},
+            lists={keys.jobs(job.org): job.id, **queue},
             change=("job", job.org, job.id),
             idempotency=idempotency,
         )
@@ -196,6 +200,7 @@ class JobStore:
                 keys.OUTBOX,
                 keys.UNASSEMBLED_JOBS,
                 keys.QUEUED_JOBS,
+                keys.job_deliveries(job.org, job.id),
             ],
             [
                 script_argument(
@@ -208,6 +213,7 @@ class JobStore:
                         "ttl_s": self._job_ttl_s,
                         "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
                         "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,
+                        "delivery_message": change_message("delivery", job.org, delivery_id or ""),
                         "channel": keys.CHANGES_CHANNEL,
                         "message": change_message("job", job.org, job.id),
                     }

@@ -1,8 +1,8 @@
 """Every Redis key, in one place. All names begin with `fyre:`; every key of a resource carries its organization.
 
 Permanent keys (all others expire): organizations and API keys, models, live deployments with their assignments and
-events, open jobs and those not assembled, the lists of these and of files, the outbox, the secret of
-download links, and the two counters `controller:epoch` and `routes:version`.
+events, open jobs and those not assembled, the lists of these and of files, the outbox with its lanes, the secrets of
+webhooks and of download links, and the two counters `controller:epoch` and `routes:version`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ OPEN_JOBS = "fyre:jobs:open"
 """Set of `<org> <job>` of all jobs that have not ended."""
 QUEUED_JOBS = "fyre:jobs:queued"
 """Sorted set of the ids of all jobs that no run has claimed yet, in the order in which they are started."""
+BATCH_SHARE = "fyre:batch:share"
+"""String: how many workers of each running job may be at work; expires."""
 UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
 """Set of `<org> <job>` of the ended jobs whose committed shards are not in an output file yet."""
 PREPARING_MODELS = "fyre:models:preparing"
@@ -34,7 +36,13 @@ OPERATOR_KEYS = "fyre:operators"
 DOWNLOAD_SIGNING = "fyre:downloads:secret"
 """String: what links to results are signed with, in hexadecimal; made once."""
 OUTBOX = "fyre:outbox"
-"""Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds)."""
+"""Sorted set of `<org> <delivery>` by the time of the next attempt (Unix seconds); what is due goes on to the lanes."""
+OUTBOX_TURNS = "fyre:outbox:turns"
+"""Sorted set of the organizations with deliveries that are due, by turn: who had one sent goes to the back."""
+OUTBOX_SENDING = "fyre:outbox:sending"
+"""Hash: `<org> <delivery>` to `<sender> <lease end, ms> <receiver>` of each delivery that a sender has in its hands."""
+OUTBOX_SENDERS = "fyre:outbox:senders"
+"""Hash: when each sender with something in its hands was last heard of, in milliseconds."""
 
 
 def organization(org: str) -> str:
@@ -90,7 +98,7 @@ def metrics(org: str, deployment_id: str) -> str:
 
     Strings: JSON of what happened in that bucket.
     """
-    return f"fyre:org:{org}:deployment:{deployment_id}:metrics:"
+    return f"fyre:org:{org}:deployment:{deployment_id}:tallies:"
 
 
 def recorder(recorder_id: str) -> str:
@@ -164,6 +172,29 @@ def file_sizes(org: str) -> str:
 def delivery(org: str, delivery_id: str) -> str:
     """Hash: a webhook delivery."""
     return f"fyre:org:{org}:delivery:{delivery_id}"
+
+
+def delivery_attempts(org: str, delivery_id: str) -> str:
+    """List of JSON attempts of a delivery, oldest first; expires with it."""
+    return f"fyre:org:{org}:delivery:{delivery_id}:attempts"
+
+
+def job_deliveries(org: str, job_id: str) -> str:
+    """Sorted set of the ids of a job's deliveries; expires with the job."""
+    return f"fyre:org:{org}:deliveries:{job_id}"
+
+
+def outbox_lanes(org: str) -> str:
+    """What the names of an organization's lanes begin with: itself the sorted set of its receivers by turn.
+
+    `:<receiver>` (host and port) follows for the list of the ids of deliveries that are due there, oldest first.
+    """
+    return f"fyre:org:{org}:outbox"
+
+
+def webhook_secret(org: str) -> str:
+    """Hash: what an organization's webhooks are signed with, and what they were before."""
+    return f"fyre:org:{org}:webhook_secret"
 
 
 def idempotency(org: str, operation: str, key: str) -> str:

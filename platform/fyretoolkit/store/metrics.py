@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 
-from fyretoolkit.core.histograms import Histogram
+from fyretoolkit.core.histograms import ZERO_BUCKET, Histogram
 from fyretoolkit.core.metrics import LONGEST_KEPT_S, Period, Tally, Window
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, translated
@@ -66,7 +66,7 @@ def _tallies(texts: Sequence[str | None]) -> list[Tally]:
 
 
 def to_json(tally: Tally) -> bytes:
-    """A tally as the script adds it up: every number is added to its like, but a `max`."""
+    """A tally as the script adds it up: every number is added to its like, but a `max`, and histograms by their buckets."""
     return orjson.dumps(
         {
             "canceled": tally.canceled,
@@ -91,10 +91,21 @@ def from_json(text: str) -> Tally:
 
 
 def _histogram_to_json(histogram: Histogram) -> dict[str, object]:
-    counts = {str(bucket): count for bucket, count in histogram.counts.items()}
-    return {"sum": histogram.sum, "max": histogram.max, "counts": counts}
+    """The counts as a list that begins at bucket `from`, a third of the length of names with counts; zeros apart."""
+    counts = {bucket: count for bucket, count in histogram.counts.items() if bucket != ZERO_BUCKET}
+    first, last = min(counts, default=0), max(counts, default=-1)
+    return {
+        "sum": histogram.sum,
+        "max": histogram.max,
+        "zeros": histogram.counts.get(ZERO_BUCKET, 0),
+        "from": first,
+        "counts": [counts.get(bucket, 0) for bucket in range(first, last + 1)],
+    }
 
 
 def _histogram_from_json(stored: Mapping[str, Any]) -> Histogram:
-    counts = stored["counts"]
-    return Histogram(dict(zip(map(int, counts), counts.values(), strict=True)), stored["sum"], stored["max"])
+    listed = stored["counts"] or ()  # Lua has one empty table, for lists and objects alike
+    counts = {bucket: count for bucket, count in enumerate(listed, start=stored["from"]) if count}
+    if stored["zeros"]:
+        counts[ZERO_BUCKET] = stored["zeros"]
+    return Histogram(counts, stored["sum"], stored["max"])

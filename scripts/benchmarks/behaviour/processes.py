@@ -118,6 +118,24 @@ def is_flat(samples: list[int], *, slack: float = 0.0) -> bool:
     return after - before <= max(before * TOLERANCE, slack)
 
 
+def growth_ratio(series: Series) -> float:
+    """How many times the memory of the second tenth of the time a process held in the last; 0 if it ended at once."""
+    return _ratio(series.rss_bytes) if len(series.rss_bytes) >= 2 else 0.0
+
+
+def describe(series: Series) -> str:
+    """One line: what a process held in the second tenth of the time and in the last."""
+    if len(series.rss_bytes) < 2:
+        return f"ended at once: {series.title}"
+    before, after = growth(series.rss_bytes)
+    own_before, own_after = growth(series.private_bytes)
+    files_before, files_after = growth(series.files)
+    return (
+        f"{before / _MIB:6.1f} → {after / _MIB:6.1f} MiB ({(after / before - 1) * 100:+5.1f}%), no file's "
+        f"{own_before / _MIB:6.1f} → {own_after / _MIB:6.1f} MiB, {files_before:5.1f} → {files_after:5.1f} files: {series.title}"
+    )
+
+
 def judge_flatness(watched: list[Series]) -> list[Finding]:
     """One finding for memory and one for open files, each with the process that grew most; and who has ended.
 

@@ -60,11 +60,18 @@ def introduce() -> None:
 
 @contextmanager
 def running_platform(
-    overrides: Mapping[str, Any] | None = None, *, has_demo_models: bool = False
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    has_demo_models: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[RunningPlatform]:
-    """A platform of its own, ended and removed afterwards; `overrides` change sections of its configuration."""
+    """A platform of its own, ended and removed afterwards; `overrides` change sections of its configuration.
+
+    `environ` is added to its environment.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fb-"))  # short: Redis' socket lies in it
     platform = RunningPlatform.in_folder(folder, dict(overrides or {}), PLANS)
+    platform.environ.update(environ or {})
     try:
         platform.up(*([] if has_demo_models else ["--no-demo"]))
         yield platform

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from batch.assembly import _copied_blocks, _publish, assemble
-from batch.parts import Part, PartFile, PartLines, write_part
+from batch.parts import Answer, Part, PartFile, PartLines, write_part
 from fyretoolkit.core.errors import PlatformError
 
 
@@ -38,6 +38,29 @@ def test_a_part_holds_its_rows_in_order(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} == {part.results.name, part.errors.name}
     assert part.results.name.startswith("part-000000-1-")
     assert Part.from_json(part.to_json()) == part
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"text": 'a quote"},{"index":1'},
+        {"index": [{"index": 1}, {"index": 2}]},  # objects that begin as a line does
+        {"text": "\u2028\n", "nothing": None},
+        [],
+    ],
+)
+def test_answers_written_together_are_those_written_alone(tmp_path: Path, result: object):
+    """Whatever the model says, each row has its line."""
+    answers = [Answer(index, f"row-{index}" if index % 2 else None, result) for index in range(3)]
+    together, alone = PartLines(), PartLines()
+    together.add_results(answers)
+    for answer in answers:
+        alone.add_result(answer.index, answer.id, answer.result)
+    assert together.succeeded == alone.succeeded == 3
+    written = [write_part(tmp_path, 0, 1, lines).results for lines in (together, alone)]
+    assert written[0].sha256 == written[1].sha256
+    lines = (tmp_path / written[0].name).read_bytes().splitlines()
+    assert [orjson.loads(line)["index"] for line in lines] == [0, 1, 2]
 
 
 def test_two_runs_write_the_same_bytes_to_other_files(tmp_path: Path):

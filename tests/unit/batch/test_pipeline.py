@@ -250,17 +250,17 @@ def test_only_a_typed_error_ends_a_job():
 
 
 def test_working_steps_back_behind_real_time_and_leaves_the_lease_its_priority():
-    """Ray starts workers at 15: the thread that works goes to 19, the one that renews the lease stays."""
+    """The thread that works gets what cores nobody wants; the one that renews the lease stays as it was."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
 
     def work() -> None:
         step_back(19)
         step_back(3)  # never forward again
-        seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+        seen.append((os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [19]
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    assert seen == [(19, os.SCHED_IDLE)]
+    assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == (before, os.SCHED_OTHER)

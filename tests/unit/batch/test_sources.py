@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from batch.shards import Shard
 from batch.sources import Source, stage, unpack
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.egress.spool import Spool
 from tests.unit.batch.bench import Bench
 
 ROWS = b'{"text": "a"}\n' * 5000
@@ -38,11 +41,11 @@ async def test_a_file_is_read_where_it_lies(bench: Bench, tmp_path: Path):
 @pytest.mark.anyio
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])
 async def test_packed_input_is_known_by_its_content(bench: Bench, tmp_path: Path, codec: str):
-    """Whatever its name says; two gzip members are one input."""
+    """Whatever its name says; several gzip members, or frames of zstd, are one input."""
     path = bench.folder / "rows.txt"
     halves = (ROWS[:28], ROWS[28:])
-    packed = (
-        b"".join(map(gzip.compress, halves)) if codec == "gzip" else pa.compress(ROWS, codec, asbytes=True)
+    packed = b"".join(
+        gzip.compress(half) if codec == "gzip" else pa.compress(half, codec, asbytes=True) for half in halves
     )
     path.write_bytes(packed)
     async with bench.uploads() as uploads:
@@ -64,6 +67,85 @@ async def test_an_upload_is_staged_under_its_own_name(bench: Bench, tmp_path: Pa
     assert source.name == "rows.jsonl.gz"
     assert Path(source.path).parent == tmp_path
     assert source.read(Shard(0, 0, len(ROWS), 0, 1, 5000)) == ROWS
+
+
+@pytest.mark.anyio
+async def test_an_input_that_changes_while_it_comes_ends_the_job(bench: Bench, tmp_path: Path):
+    """The server breaks the connection, and has another file when it is asked again."""
+    asked: list[str | None] = []
+
+    class Changing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["If-Range"])
+            self.send_response(200)
+            self.send_header("ETag", f'"v{len(asked)}"')
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(ROWS)))
+            self.end_headers()
+            self.wfile.write(ROWS[: 1000 if len(asked) == 1 else None])
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Changing) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/rows.jsonl"
+        try:
+            async with bench.uploads() as uploads:
+                with pytest.raises(PlatformError) as caught:
+                    await stage(url, tmp_path, bench.settings, uploads)
+        finally:
+            server.shutdown()
+    assert (caught.value.code, asked) == ("input_changed", [None, '"v1"'])
+
+
+GZIP, ZSTD = gzip.compress(ROWS), pa.compress(ROWS, "zstd", asbytes=True)
+DAMAGED = {
+    "header alone": ("gzip", GZIP[:5]),
+    "without its last byte": ("gzip", GZIP[:-1]),
+    "without its checksum": ("gzip", GZIP[:-8]),
+    "another checksum": ("gzip", GZIP[:-6] + bytes([GZIP[-6] ^ 1]) + GZIP[-5:]),
+    "a second member that is cut off": ("gzip", GZIP + GZIP[:-9]),
+    "the magic number of a second member": ("gzip", GZIP + GZIP[:3]),
+    "zeros behind it": ("gzip", GZIP + bytes(512)),
+    "something else behind it": ("gzip", GZIP + ROWS),
+    "zstd without its last byte": ("zstd", ZSTD[:-1]),
+    "a second frame that is cut off": ("zstd", ZSTD + ZSTD[:-3]),
+    "zstd with something else behind it": ("zstd", ZSTD + ROWS),
+    "a window of 2 GiB": ("zstd", ZSTD[:4] + bytes([0, 21 << 3, 1, 0, 0])),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_packed_input_is_refused(tmp_path: Path, damage: str):
+    """Whatever ends it but the end of its last member: a pipe that broke may have ended it anywhere."""
+    codec, content = DAMAGED[damage]
+    (tmp_path / "packed").write_bytes(content)
+    with pytest.raises(PlatformError) as caught:
+        unpack(tmp_path / "packed", tmp_path / "input", codec, 1 << 30)
+    assert caught.value.code == "invalid_format"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["packed"]
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_a_packed_input_of_any_size_takes_little_memory(
+    tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It passes in blocks of a mebibyte at most."""
+    sizes: list[int] = []
+    write = Spool.write
+
+    def noted(spool: Spool, chunk: bytes) -> None:
+        sizes.append(len(chunk))
+        write(spool, chunk)
+
+    monkeypatch.setattr(Spool, "write", noted)
+    content = b"0" * (48 << 20)
+    packed = gzip.compress(content, 1) if codec == "gzip" else pa.compress(content, codec, asbytes=True)
+    (tmp_path / "packed").write_bytes(packed)
+    unpack(tmp_path / "packed", tmp_path / "input", codec, 1 << 30)
+    assert sum(sizes) == (tmp_path / "input").stat().st_size == 48 << 20
+    assert max(sizes) <= 1 << 20
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])

@@ -21,6 +21,7 @@ from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.settings import BatchSettings, Settings
 from fyretoolkit.store import keys
+from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
 
@@ -41,6 +42,7 @@ class Cluster:
 
     living: dict[str, int] = field(default_factory=dict)
     calls: list[tuple[str, str, int]] = field(default_factory=list)
+    free_cpus: list[float] = field(default_factory=lambda: [2.0])
 
     def create_runner(self, org: str, job_id: str, epoch: int) -> None:
         """As `batch.actor.create_runner`."""
@@ -64,6 +66,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(control, "create_runner", cluster.create_runner)
     monkeypatch.setattr(control, "_end_runner", cluster.end_runner)
     monkeypatch.setattr(control, "_runner", cluster.runner)
+    monkeypatch.setattr(control, "free_cpus", lambda: cluster.free_cpus)
     return cluster
 
 
@@ -140,6 +143,25 @@ async def test_queued_jobs_start_up_to_the_cap(desk: Desk, cluster: Cluster):
     await desk.jobs.finish(first, JobStatus.COMPLETED, epoch=1)
     await desk.reconciler.tick()
     assert cluster.calls[2:] == [("create", third.id, 1)]
+
+
+async def test_workers_are_told_what_real_time_leaves(
+    desk: Desk, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    """Two CPUs are four workers' room, of which a job has two; with one and a half reserved there is room for one."""
+    monkeypatch.setattr("fyretoolkit.control.batch_share._EVERY_S", 0)
+    job = await desk.create()
+    for free, expected in ([2.0], 2), ([0.5], 1), ([0.0], 1), ([1.0], 2):
+        cluster.free_cpus = free
+        for _ in range(2):  # the first look claims the run
+            await desk.reconciler.tick()
+        assert await read_share(desk.store) == expected
+    await desk.create()
+    for _ in range(3):
+        await desk.reconciler.tick()
+    assert await read_share(desk.store) == 1
+    assert await desk.store.redis.ttl(keys.BATCH_SHARE) > 0
+    assert (await desk.read(job)).status is JobStatus.PROCESSING
 
 
 async def test_a_dead_run_is_ended_before_the_next_is_claimed(

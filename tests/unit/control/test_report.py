@@ -17,6 +17,7 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import DeploymentStatus, JobStatus, Stage
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.jobs import JobStore
 
@@ -51,6 +52,7 @@ class Scene:
             self,
             self.deployments,
             self.jobs,
+            DeliveryStore(self.jobs._store),
             silence_s=lambda: self.silence_s,
             inspections=lambda: self.inspections,
             standby=lambda: {"desired": 2, "ready": 1},
@@ -104,6 +106,8 @@ async def test_an_empty_platform_shows_every_state_at_none(scene: Scene) -> None
         for status in ("provisioning", "ready", "degraded", "draining", "failed")
     }
     assert scene.shown["fyre_jobs", "queued"] == scene.shown["fyre_jobs", "processing"] == 0
+    assert scene.shown["fyre_webhook_deliveries", "waiting"] == 0
+    assert scene.shown["fyre_webhook_deliveries", "sending"] == 0
     assert scene.shown["fyre_provisioning_age_seconds",] == 0
     assert scene.shown["fyre_controller_silence_seconds",] == 0.5
     assert scene.shown["fyre_inspections",] == 2

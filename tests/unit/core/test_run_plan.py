@@ -72,3 +72,24 @@ def test_the_queue_is_served_oldest_first_up_to_the_cap() -> None:
     second, third = replace(JOB, id="job_2"), replace(JOB, id="job_3")
     assert planned(third, second, RUNNING, live={"job_1": 3}) == [StartRun(second)]
     assert planned(third, second, RUNNING, live={"job_1": 3}, max_running=1) == []
+
+
+DRIVEN = replace(RUNNING, epoch=1, driver="raysubmit_1")
+
+
+def test_the_run_of_a_driver_is_left_to_it_as_long_as_its_lease_holds() -> None:
+    """No actor of the platform holds it, so none is looked for."""
+    assert planned(DRIVEN) == []
+
+
+def test_the_job_of_a_dead_driver_is_taken_over_when_its_lease_ends() -> None:
+    """Whatever ended it: what was committed is kept."""
+    left = replace(DRIVEN, lease_until=NOW_MS)
+    assert planned(left) == [StartRun(left, dead_epoch=1)]
+
+
+def test_a_later_run_of_a_drivers_job_is_a_run_like_any_other() -> None:
+    """Its actor died: it is replaced at once."""
+    taken = replace(DRIVEN, epoch=2)
+    assert planned(taken) == [StartRun(taken, dead_epoch=2)]
+    assert planned(taken, live={"job_1": 2}) == []

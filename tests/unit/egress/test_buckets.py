@@ -7,6 +7,7 @@ import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def fetched(
-    url: str, folder: Path, policy: Policy, *, max_bytes: int = 64 << 20, timeouts: Timeouts = PATIENT
+    url: str,
+    folder: Path,
+    policy: Policy,
+    *,
+    max_bytes: int = 64 << 20,
+    timeouts: Timeouts = PATIENT,
+    **codes: str,
 ) -> Fetched:
     return asyncio.run(
         fetch(
@@ -57,6 +64,7 @@ def fetched(
             not_found_code="artifact_not_found",
             unreachable_code="artifact_unreachable",
             too_large_code="artifact_too_large",
+            **codes,  # type: ignore[typeddict-item]
         )
     )
 
@@ -161,6 +169,68 @@ def test_an_object_that_is_replaced_while_it_is_read_is_refused(
     monkeypatch.setattr(buckets._Object, "read", replaced_behind_the_first_part)
     error = failure("s3://opened/changing", folder, policy)
     assert (error.code, "written to while it was read" in error.message) == ("artifact_unreachable", True)
+    s3.put("opened/changing", b"a" * (9 << 20))
+    pinned = failure("s3://opened/changing", folder, policy, changed_code="input_changed")
+    assert pinned.code == "input_changed"
+
+
+def test_a_connection_that_breaks_is_made_again(
+    s3: S3Server,
+    folder: Path,
+    policy: Policy,
+    breaking: Callable[[S3Server, int], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The part that was on its way is asked for once more, also when the client gave it up; every byte comes once."""
+    monkeypatch.setattr(buckets, "_PAUSES_S", (0.01, 0.01))
+    content = bytes(range(256)) * (12 << 12)
+    s3.put("opened/long", content)
+    storage = policy.storage.model_copy(update={"endpoint": breaking(s3, 4)})
+    found = fetched("s3://opened/long", folder, replace(policy, storage=storage))
+    assert found.path.read_bytes() == content
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def breaking() -> Iterator[Callable[[S3Server, int], str]]:
+    """Makes a door to an S3 server that breaks the first few answers which are long, in the middle; its endpoint."""
+    listeners: list[socket.socket] = []
+
+    def pass_on(connection: socket.socket, server: S3Server, breaks: list[int]) -> None:
+        host, _, port = server.endpoint.removeprefix("http://").rpartition(":")
+        with connection, socket.create_connection((host, int(port))) as behind:
+            threading.Thread(target=pump, args=(connection, behind, None), daemon=True).start()
+            pump(behind, connection, breaks)
+
+    def pump(source: socket.socket, target: socket.socket, breaks: list[int] | None) -> None:
+        passed = 0
+        with suppress(OSError):
+            while block := source.recv(1 << 16):
+                target.sendall(block)
+                passed += len(block)
+                if breaks and passed > 1 << 20:
+                    breaks.pop()
+                    break
+            target.shutdown(socket.SHUT_RDWR)
+            source.shutdown(socket.SHUT_RDWR)
+
+    def accept(listener: socket.socket, server: S3Server, breaks: list[int]) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(
+                    target=pass_on, args=(listener.accept()[0], server, breaks), daemon=True
+                ).start()
+
+    def start(server: S3Server, times: int) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        threading.Thread(target=accept, args=(listener, server, [0] * times), daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for each in listeners:
+        each.shutdown(socket.SHUT_RDWR)
+        each.close()
 
 
 @pytest.fixture

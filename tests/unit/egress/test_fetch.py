@@ -399,7 +399,7 @@ def test_a_failure_of_the_destination_is_not_blamed_on_the_source(
 
 
 def test_timeouts_come_from_the_settings() -> None:
-    """The three figures of `egress:` in configs/platform.yaml."""
+    """The figures of `egress:` in configs/platform.yaml."""
     assert timeouts_from(
-        EgressSettings(connect_timeout_s=1, read_timeout_s=2, total_timeout_s=3)
-    ) == Timeouts(1, 2, 3)
+        EgressSettings(connect_timeout_s=1, read_timeout_s=2, total_timeout_s=3, min_bytes_per_s=4)
+    ) == Timeouts(1, 2, 3, 4)

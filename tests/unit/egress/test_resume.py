@@ -8,14 +8,15 @@ import re
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress import download as downloads
+from fyretoolkit.egress import transfer
 from fyretoolkit.egress.fetch import fetch
-from fyretoolkit.egress.transfer import Fetched, Timeouts
+from fyretoolkit.egress.transfer import Fetched, Pace, Timeouts
 from fyretoolkit.egress.urls import Policy
 
 if TYPE_CHECKING:
@@ -39,22 +40,25 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def download(url: str, folder: Path, policy: Policy, *, max_bytes: int = 1 << 24) -> Fetched:
+def download(
+    url: str, folder: Path, policy: Policy, *, max_bytes: int = 1 << 24, min_rate: int = 0, **codes: str
+) -> Fetched:
     return asyncio.run(
         fetch(
             url,
             folder / "input",
             policy=policy,
             max_bytes=max_bytes,
-            timeouts=Timeouts(connect_s=2, read_s=2, total_s=20),
+            timeouts=Timeouts(connect_s=2, read_s=2, total_s=20, min_bytes_per_s=min_rate),
             not_found_code="input_not_found",
             unreachable_code="input_unreachable",
             too_large_code="input_too_large",
+            **codes,  # type: ignore[typeddict-item]
         )
     )
 
 
-def failure(url: str, folder: Path, policy: Policy, **options: int) -> PlatformError:
+def failure(url: str, folder: Path, policy: Policy, **options: Any) -> PlatformError:
     with pytest.raises(PlatformError) as caught:
         download(url, folder, policy, **options)
     assert list(folder.iterdir()) == []
@@ -169,6 +173,95 @@ def test_a_changed_file_is_taken_from_its_beginning(
     fetched = download(origin.url("/a"), folder, development)
     assert (fetched.path.read_bytes(), fetched.etag) == (OTHER, '"v2"')
     assert fetched.sha256 == hashlib.sha256(OTHER).hexdigest()
+
+
+DATES = ("Wed, 01 Jan 2020 00:00:00 GMT", "Thu, 02 Jan 2020 00:00:00 GMT")
+CHANGES: dict[str, tuple[dict[str, str], dict[str, str], bool]] = {
+    # the headers before and after, and whether the rest of the other version comes instead of all of it
+    "all of the other version": (VERSION, {"etag": '"v2"', "accept_ranges": "bytes"}, False),
+    "the rest of the other version": (VERSION, {"etag": '"v2"', "accept_ranges": "bytes"}, True),
+    "a server without ranges": ({"etag": '"v1"'}, {"etag": '"v2"'}, False),
+    "weak tags": ({"etag": 'W/"v1"'}, {"etag": 'W/"v2"'}, False),
+    "dates alone": ({"last_modified": DATES[0]}, {"last_modified": DATES[1]}, False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_input_of_a_job_is_pinned(origin: Origin, folder: Path, development: Policy, change: str) -> None:
+    """A file that became another one while its connection was broken ends the fetch, whatever tells of it."""
+    before, after, is_rest = CHANGES[change]
+    asked: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(start_of(handler))
+        if len(asked) == 1:
+            send(handler, BODY, until=1_500_000, **before)
+        else:
+            send(handler, OTHER, start=asked[-1] if is_rest else 0, **after)
+
+    origin.routes["/a"] = answer
+    error = failure(origin.url("/a?sig=secret"), folder, development, changed_code="input_changed")
+    assert (error.code, len(asked)) == ("input_changed", 2)
+    assert "secret" not in error.message
+
+
+@pytest.mark.parametrize("headers", [VERSION, {"etag": '"v1"'}, {"last_modified": DATES[0]}, {}])
+def test_a_pinned_input_that_stays_the_same_arrives(
+    origin: Origin, folder: Path, development: Policy, headers: dict[str, str]
+) -> None:
+    """Gone on with or begun anew; a server that gives no version at all is believed."""
+    origin.routes["/a"] = breaking_after([1_500_000], **headers)
+    fetched = download(origin.url("/a"), folder, development, changed_code="input_changed")
+    assert fetched.path.read_bytes() == BODY
+
+
+def test_of_a_version_that_gave_no_byte_nothing_is_pinned(
+    origin: Origin, folder: Path, development: Policy
+) -> None:
+    """There is nothing that another one could be mixed with."""
+    versions = ['"v1"', '"v2"']
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        version = versions.pop(0)
+        send(handler, BODY, until=None if version == '"v2"' else 0, etag=version, accept_ranges="bytes")
+
+    origin.routes["/a"] = answer
+    assert download(origin.url("/a"), folder, development, changed_code="input_changed").etag == '"v2"'
+
+
+def test_a_drip_is_given_up(
+    origin: Origin, folder: Path, development: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, and all of them would take for ever. It is not asked for again."""
+    monkeypatch.setattr(transfer, "PACE_S", 0.05)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, BODY, until=0, **VERSION)
+        while not origin.is_closing.wait(0.01):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+
+    origin.routes["/a"] = answer
+    error = failure(origin.url("/a"), folder, development, min_rate=1_000_000)
+    assert (error.code, "less than 1000000 bytes a second" in error.message) == ("input_unreachable", True)
+    assert len(origin.requests) == 1
+
+
+def test_pace_is_looked_at_once_a_minute() -> None:
+    """What came before is neither a credit nor a debt."""
+    now = [0.0]
+    pace = Pace(10, clock=lambda: now[0])
+
+    def is_kept_at(second: float, received: int) -> bool:
+        now[0] = second
+        return pace.is_kept(received)
+
+    assert is_kept_at(59.9, 0)
+    assert is_kept_at(60, 600)
+    assert is_kept_at(100, 5000)
+    assert is_kept_at(120, 0)
+    assert not is_kept_at(181, 599)
+    assert Pace(0, clock=lambda: now[0]).is_kept(0)
 
 
 def test_a_server_that_ignores_ranges_is_not_asked_for_ever(

@@ -5,13 +5,30 @@
 --       then for each tally: prefix of its buckets, its age (s), the tally as JSON
 -- Returns 1 if it was added, 0 if it had been before.
 if tonumber(ARGV[1]) <= tonumber(redis.call('GET', KEYS[1]) or '0') then return 0 end
+-- A histogram's counts are a list that begins at bucket `from`.
+local function add_counts(held, new)
+  if #new.counts == 0 then return end
+  if #held.counts == 0 then
+    held.from, held.counts = new.from, new.counts
+    return
+  end
+  local first = math.min(held.from, new.from)
+  local last = math.max(held.from + #held.counts, new.from + #new.counts) - 1
+  local counts = {}
+  for bucket = first, last do
+    counts[bucket - first + 1] = (held.counts[bucket - held.from + 1] or 0) + (new.counts[bucket - new.from + 1] or 0)
+  end
+  held.from, held.counts = first, counts
+end
 local function add(bucket, tally)
   for name, value in pairs(tally) do
-    if type(value) == 'table' then
-      bucket[name] = bucket[name] or {}
+    if type(value) == 'table' and value.counts then
+      local held = bucket[name]
+      held.sum, held.max = held.sum + value.sum, math.max(held.max, value.max)
+      held.zeros = held.zeros + value.zeros
+      add_counts(held, value)
+    elseif type(value) == 'table' then
       add(bucket[name], value)
-    elseif name == 'max' then
-      bucket[name] = math.max(bucket[name], value)
     else
       bucket[name] = (bucket[name] or 0) + value
     end

@@ -1,0 +1,181 @@
+"""Deliveries of webhooks in Redis: claimed by a sender, settled by what came of an attempt, sent again on demand.
+
+`JobStore.finish` writes a delivery with the status that it tells of. Here it is in one of three places: the outbox
+until its next attempt is due, then its lane (one for each receiver of an organization), then a sender's hands for as
+long as an attempt may take. A sender that dies leaves it there, and the next one takes it: every event is sent at least
+once.
+Lanes are why a receiver that hangs keeps nobody waiting: rejected was one queue by time, in which what cannot be sent
+now has to be read again and again by whoever looks for what can.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fyretoolkit.core.lifecycles import DELIVERY, DeliveryStatus, predecessors
+from fyretoolkit.core.webhooks import MAX_ATTEMPTS_KEPT, Attempt, Delivery, Verdict
+from fyretoolkit.store import keys
+from fyretoolkit.store.connection import Store, change_message, script_argument, translated
+from fyretoolkit.store.records import encode_fields, from_hash
+
+KIND = "delivery"
+"""How a new delivery is named on the changes channel, and one that is to be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLimits:
+    """How many deliveries may be in a sender's hands at once."""
+
+    total: int
+    of_organization: int
+    of_receiver: int
+    """Of one receiver (host and port) of one organization."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery in a sender's hands. `token` tells this claim from every other."""
+
+    delivery: Delivery
+    token: str
+
+
+class DeliveryStore:
+    """The repository of deliveries."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def claim(
+        self, sender: str, *, lease_s: float, silence_s: float, limits: ClaimLimits
+    ) -> tuple[list[Claim], bool]:
+        """(what this sender is to attempt now, whether more became due than one look takes in).
+
+        `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that did
+        not claim for `silence_s` is due again, for whoever claims next.
+        """
+        answer = await self._store.run(
+            "claim_deliveries",
+            [keys.OUTBOX, keys.OUTBOX_TURNS, keys.OUTBOX_SENDING, keys.OUTBOX_SENDERS],
+            [
+                script_argument(
+                    {
+                        "sender": sender,
+                        "silence_ms": int(silence_s * 1000),
+                        "lease_ms": int(lease_s * 1000),
+                        "limit": limits.total,
+                        "of_organization": limits.of_organization,
+                        "of_receiver": limits.of_receiver,
+                        "deliveries": keys.delivery("%o", "%d"),
+                        "lanes": keys.outbox_lanes("%o"),
+                    }
+                )
+            ],
+        )
+        is_more, *taken = answer
+        claims = [
+            Claim(from_hash(Delivery, dict(zip(fields[::2], fields[1::2], strict=True))), token)
+            for token, fields in taken
+        ]
+        return claims, bool(is_more)
+
+    async def settle(self, claim: Claim, attempt: Attempt, verdict: Verdict) -> bool:
+        """Log an attempt and write what it led to; False if the claim was lost meanwhile, or the delivery expired.
+
+        Sent again because its reply was lost, the attempt is in the log twice, and nothing else is.
+        """
+        delivery = claim.delivery
+        ended_at = attempt.at + attempt.duration_ms / 1000
+        next_at = None if verdict.pause_s is None else round(ended_at + verdict.pause_s, 3)
+        values: dict[str, object] = {
+            "status": verdict.status,
+            "attempts": delivery.attempts + 1,
+            "reason": verdict.reason,
+            "next_at": next_at,
+        }
+        if verdict.status is DeliveryStatus.DELIVERED:
+            values["delivered_at"] = int(ended_at)
+        answer = await self._store.run(
+            "settle_delivery",
+            [
+                keys.delivery(delivery.org, delivery.id),
+                keys.delivery_attempts(delivery.org, delivery.id),
+                keys.OUTBOX,
+                keys.OUTBOX_SENDING,
+            ],
+            [
+                script_argument(
+                    {
+                        "member": f"{delivery.org} {delivery.id}",
+                        "token": claim.token,
+                        "fields": encode_fields(Delivery, values),
+                        "clear": [name for name, value in values.items() if value is None],
+                        "next_at": next_at,
+                        "attempt": json.dumps(_logged(attempt)),
+                        "kept": MAX_ATTEMPTS_KEPT,
+                    }
+                )
+            ],
+        )
+        return bool(answer == "settled")
+
+    async def get(self, org: str, delivery_id: str) -> Delivery | None:
+        """The delivery, or None if this organization has none of this id."""
+        stored = await self._store.read_hash(keys.delivery(org, delivery_id))
+        return from_hash(Delivery, stored) if stored else None
+
+    async def page(
+        self, org: str, job_id: str, limit: int, *, starting_after: str | None = None
+    ) -> list[Delivery]:
+        """A job's, newest first, all older than `starting_after`. They expire with the job, all at once."""
+        ids = await self._store.read_page(keys.job_deliveries(org, job_id), limit, below=starting_after)
+        stored = await self._store.read_hashes([keys.delivery(org, each) for each in ids])
+        return [from_hash(Delivery, fields) for fields in stored if fields]
+
+    async def attempts(self, org: str, delivery_id: str) -> list[Attempt]:
+        """The log of a delivery, oldest first."""
+        async with translated():
+            stored = await cast(
+                Awaitable[list[str]],
+                self._store.redis.lrange(keys.delivery_attempts(org, delivery_id), 0, -1),
+            )
+        return [Attempt(**json.loads(text)) for text in stored]
+
+    async def redeliver(self, org: str, delivery_id: str) -> bool:
+        """Begin the delivery's schedule anew, at once; False if there is none of this id."""
+        answer = await self._store.run(
+            "redeliver",
+            [keys.delivery(org, delivery_id), keys.OUTBOX],
+            [
+                script_argument(
+                    {
+                        "from": [DeliveryStatus.PENDING, *predecessors(DELIVERY, DeliveryStatus.PENDING)],
+                        "member": f"{org} {delivery_id}",
+                        "channel": keys.CHANGES_CHANNEL,
+                        "message": change_message(KIND, org, delivery_id),
+                    }
+                )
+            ],
+        )
+        return bool(answer == "changed")
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many wait for their next attempt, due or not yet claimed, and how many are in a sender's hands."""
+        async with translated():
+            pipeline = self._store.redis.pipeline(transaction=False)
+            pipeline.zcard(keys.OUTBOX)
+            pipeline.hlen(keys.OUTBOX_SENDING)
+            waiting, sending = await pipeline.execute()
+        return {"waiting": waiting, "sending": sending}
+
+
+def _logged(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "at": round(attempt.at, 3),
+        "duration_ms": attempt.duration_ms,
+        "status_code": attempt.status_code,
+        "error": attempt.error,
+    }

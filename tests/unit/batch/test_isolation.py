@@ -1,0 +1,174 @@
+"""Rows that kill their process become error lines; what is beside them, and who is killed from outside, does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.attempts import Attempts
+from batch.isolation import CRASHED, IsolatedModel
+from batch.joblog import read_events
+from batch.model_process import ModelProcess, ProcessDiedError
+from batch.runs import Run
+from batch.worker import ShardWorker
+from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.models.codec import ItemError
+from fyretoolkit.models.package import files_in
+from fyretoolkit.models.runner import Prediction
+from fyretoolkit.objects.artifacts import open_artifacts
+from tests.support.model_packages import load_runner
+from tests.support.onnx_graphs import quotients
+from tests.unit.batch.bench import Bench, LengthModel, run_inline
+
+
+class MortalProcess:
+    """Answers the length of each text; dies of what `kills`."""
+
+    def __init__(self, kills: Callable[[Sequence[object]], bool]) -> None:
+        self.is_fresh = True
+        self._kills = kills
+        self._model = LengthModel()
+
+    def predict(self, items: Sequence[object], cells_are_text: bool) -> Sequence[Prediction | ItemError]:
+        """As the process that it stands for."""
+        self.is_fresh = False
+        if self._kills(items):
+            raise ProcessDiedError
+        return self._model.predict(items, cells_are_text)
+
+    def end(self) -> None:
+        """Nothing is left of it."""
+
+
+def isolated(kills: Callable[[Sequence[object]], bool]) -> tuple[IsolatedModel, list[MortalProcess]]:
+    """A model whose processes die of what `kills`, and those that were started."""
+    started: list[MortalProcess] = []
+
+    def start() -> ModelProcess:
+        started.append(MortalProcess(kills))
+        return started[-1]  # type: ignore[return-value]
+
+    return IsolatedModel(start), started
+
+
+def crashed(outcomes: Iterable[Prediction | ItemError]) -> set[int]:
+    """The rows that were condemned."""
+    return {each.index for each in outcomes if isinstance(each, ItemError) and each.code == "row_crashed"}
+
+
+@given(st.sets(st.integers(0, 63), max_size=64))
+def test_exactly_the_rows_that_kill_are_condemned(poison: set[int]) -> None:
+    """Whichever and however many; all others are answered, in order."""
+    model, _ = isolated(lambda items: any(item in poison for item in items))
+    outcomes = model.predict(list(range(64)))
+    assert crashed(outcomes) == poison
+    assert [each.index for each in outcomes] == list(range(64))
+    assert model.has_condemned is bool(poison)
+
+
+@pytest.mark.parametrize("row", [0, 31, 63])
+def test_one_row_of_64_costs_ten_processes(row: int) -> None:
+    """Two deaths of all, one for each halving, two alone; and one that lives."""
+    model, started = isolated(lambda items: row in items)
+    model.predict(list(range(64)))
+    assert len(started) <= 2 + 6 + 2 + 1
+
+
+def test_a_kill_from_outside_condemns_nobody() -> None:
+    """The rows are asked for again, all together: the answers are those of an undisturbed run."""
+    asked: list[int] = []
+
+    def kills(items: Sequence[object]) -> bool:
+        asked.append(len(items))
+        return len(asked) in (1, 2, 4)
+
+    model, _ = isolated(kills)
+    outcomes = model.predict(["text"] * 8)
+    assert [each for each in outcomes if isinstance(each, ItemError)] == []
+    assert not model.has_condemned
+    assert asked[-1] == 8
+
+
+def test_rows_that_kill_together_alone_are_answered_one_by_one() -> None:
+    """None of them is to blame."""
+    model, _ = isolated(lambda items: {"a", "b"} <= set(items))
+    assert [type(each) for each in model.predict(["a", "x", "b"])] == [Prediction] * 3
+
+
+def test_a_process_that_dies_unasked_is_no_rows_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends, and the next may find a better machine; three starts, no more."""
+    monkeypatch.setattr("batch.isolation._START_AGAIN_S", 0)
+    started: list[None] = []
+
+    def start() -> ModelProcess:
+        started.append(None)
+        raise ProcessDiedError
+
+    with pytest.raises(PlatformError) as caught:
+        IsolatedModel(start).predict(["text"])
+    assert caught.value.code == "internal_error"
+    assert len(started) == 3
+
+
+def test_a_mark_outlives_who_dies_and_no_one_else(tmp_path: Path) -> None:
+    """Another that lives, and one that failed in order, are no deaths."""
+    attempts = Attempts(tmp_path)
+    with attempts.at(3) as deaths, Attempts(tmp_path).at(3) as beside:
+        assert (deaths, beside) == (0, 0)
+    with pytest.raises(OSError, match="failed"), attempts.at(3):
+        raise OSError("failed")
+    for expected in (0, 1):
+        if (child := os.fork()) == 0:
+            with Attempts(tmp_path).at(3) as found:
+                os.kill(os.getpid(), signal.SIGKILL if found == expected else signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with attempts.at(3) as deaths, attempts.at(4) as other:
+        assert (deaths, other) == (2, 0)
+    with attempts.at(3) as deaths:
+        assert deaths == 0
+
+
+def left_by_a_dead_worker(folder: Path, shard: int) -> None:
+    """The mark of a process that was killed while it worked on the shard."""
+    if (child := os.fork()) == 0:
+        with Attempts(folder).at(shard):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.anyio
+async def test_a_shard_of_which_a_worker_died_goes_on_in_a_process_that_may(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """ONNX Runtime dies of -1 by SIGFPE: one error line, the same whoever was killed; no other shard is suspected."""
+    runner = load_runner(tmp_path / "model", quotients())
+    stored = open_artifacts(bench.settings).put(files_in(tmp_path / "model"))
+    rows = b"".join(b"%d\n" % number for number in (*range(1, 60), -1, *range(61, 80)))
+    job = await bench.create_job(rows, artifact=stored.sha256, spec=runner.spec.to_json())
+    worked: list[Run] = []
+
+    def work(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        worked.append(run)
+        poisoned = next(each for each in run.plan.shards if each.first_record + each.records > 59)
+        left_by_a_dead_worker(run.folder, poisoned.index)
+        run_inline(ShardWorker(run, is_niced=False), shards, stop)
+
+    done = await bench.run(job, work=work)
+    assert (done.status, done.succeeded, done.failed) == (JobStatus.COMPLETED, 78, 1)
+    assert [line["result"] for line in bench.lines(done)] == [
+        {"y": int(-(1 << 63) / Fraction(number))} for number in (*range(1, 60), *range(61, 80))
+    ]
+    error = {"code": "row_crashed", "message": CRASHED}
+    assert bench.lines(done, "errors") == [{"index": 59, "line": 60, "error": error}]
+    deaths = [event["deaths"] for event in read_events(worked[0].folder) if event["event"] == "shard_started"]
+    assert sorted(deaths)[-2:] == [0, 1]
+    assert not (worked[0].folder / "working").exists()
