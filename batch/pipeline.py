@@ -6,8 +6,9 @@ bounded by the controller. `DataContext` is global to a process: one job, one ru
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
 decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
-worth it, and goes on until the pool delivers. Both begin in front: what is committed by then costs the pool a look, and
-a shard that both take is committed once. A pool that breaks before it delivers is given up, and the crew goes on alone.
+worth it, and goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first
+gap: what is committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks
+before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
 from batch.background import step_back
+from batch.failed_rows import read_numbers, renumbered
 from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
@@ -230,9 +231,10 @@ class ShardWorker:
         Raises:
             RunOverError: the run must stop.
         """
-        chunk = self._run.source.read(shard)
+        source = self._run.source
+        chunk = source.read(shard)
         flags = flags_of(self._reader, self._run.model, chunk)
-        records = self._reader.read(shard, chunk)
+        records = iter(renumbered(self._reader.read(shard, chunk), read_numbers(source, shard)))
         while group := list(islice(records, group_size(self._run))):
             good = split_off_bad(group, lines)
             if good:

@@ -140,6 +140,9 @@ class BatchSettings(_Section):
     """The share of the machine that batch jobs take, and the caps on their input."""
 
     max_running_jobs: Positive = 2
+    max_running_jobs_per_organization: Positive = 2
+    standby_runners: int = Field(default=1, ge=0, le=100)
+    """Runners without a job, for jobs that are done in a second; 0: none."""
     workers: Positive = 2
     worker_num_cpus: float = 0.5
     worker_niceness: int = 19
@@ -193,6 +196,7 @@ class QuotaSettings(_Section):
     models: Positive | None = 1000
     deployments: Positive | None = 200
     file_bytes: Positive | None = 100 << 30
+    queued_jobs: Positive | None = 1000
 
 
 class DownloadSettings(_Section):
