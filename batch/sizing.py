@@ -20,7 +20,7 @@ from batch.joblog import JobLog
 from batch.parts import PartLines
 from batch.runs import Run
 from batch.shards import Layout, Plan, Shard
-from batch.worker import Predictor, answer_rows, group_size, load_model, question, reader_of
+from batch.worker import Predictor, add_outcomes, flags_of, group_size, load_model, reader_of, split_off_bad
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import BatchSettings
 
@@ -28,7 +28,6 @@ _SAMPLE_BYTES = 1 << 20
 _MEASURE_S = 0.1
 _MOST_SHARDS = 4000
 """A larger input gets larger shards: each shard is a field in Redis and two files."""
-_LEAST_BYTES = 4 << 10
 _LEAST_SHARDS = 16
 _SMALL_BYTES = 64 << 10
 """Inputs are not cut finer for the sake of `_LEAST_SHARDS`: a commit costs some milliseconds."""
@@ -40,7 +39,7 @@ def shard_bytes(size_bytes: int, bytes_per_s: float | None, batch: BatchSettings
     """The size of the shards of an input of `size_bytes`, of which the model does `bytes_per_s`; None: not known."""
     wanted = batch.shard_target_bytes
     if bytes_per_s is not None:
-        second = max(_LEAST_BYTES, int(bytes_per_s * batch.shard_s))
+        second = max(batch.shard_min_bytes, int(bytes_per_s * batch.shard_s))
         wanted = min(wanted, 1 << (second.bit_length() - 1))
     share = max(size_bytes // _LEAST_SHARDS, _SMALL_BYTES)
     return max(min(wanted, share), size_bytes // _MOST_SHARDS)
@@ -54,7 +53,7 @@ def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | 
     that shard, and the next run measures nothing.
     """
     batch = run.settings.batch
-    is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= _LEAST_BYTES
+    is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= batch.shard_min_bytes
     if is_decided or run.model.resources.num_gpus:  # the runner holds none
         return None
     try:
@@ -71,14 +70,16 @@ def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:
     plan = Plan(layout.format, layout.header, records, ())
     shard = Shard(0, layout.start, layout.start + len(chunk), 0, layout.first_line, records)
     reader = reader_of(run, plan)
-    ask = question(model, reader, run.model, chunk)
+    flags = flags_of(reader, run.model, chunk)
     rows = reader.read(shard, chunk)
     size, rate, until = 1, None, time.monotonic() + _MEASURE_S
     while time.monotonic() < until:
         began_at, group = time.perf_counter(), list(islice(rows, size))
         if not group:
             break
-        answer_rows(ask, group, PartLines())
+        lines = PartLines()
+        if good := split_off_bad(group, lines):
+            add_outcomes(good, model.predict([record.value for record in good], **flags), lines)
         rate = len(group) / (time.perf_counter() - began_at)
         size = min(2 * size, group_size(run))
     return rate and rate * len(chunk) / records

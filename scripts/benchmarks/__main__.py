@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import batch, deploy, fairness, jobs, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import (
+    batch,
+    beside,
+    deploy,
+    fairness,
+    jobs,
+    mixed,
+    overload,
+    pages,
+    predict,
+    scaling,
+    soak,
+)
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -18,6 +30,7 @@ BENCHMARKS = {
     "soak": soak,
     "deploy": deploy,
     "batch": batch,
+    "beside": beside,
     "jobs": jobs,
 }
 
