@@ -40,9 +40,9 @@ _GLOSSES = PROJECT_ROOT / "tests" / "golden" / "wordnet_sample.jsonl.gz"
 _BROKEN = (b'{"id": "broken", "text": 42}\n', b'{"id": "broken", "te\n')
 _BROKEN_EVERY = 97
 _COPIES, _POOLED_COPIES = 8, 48
-"""Of the glosses: about 48 shards, and as many more as make the runner start a pool."""
+"""Of the glosses: about 48 shards, and as many more as make the runner start another worker."""
 _MOST_POOLED = 5
-"""Jobs with a pool: each may be done before all of its blows were dealt."""
+"""Longer jobs: each may be done before all of its blows were dealt."""
 _BEFORE_RESTART = 10
 """Shards."""
 _PATIENCE_S = 180.0
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--skip", type=int, default=0, help="leave so many of them out, the first ones (0)")
     parser.add_argument(
-        "--workers", type=int, default=len(POOLED_BLOWS), help="kills of workers of the pool (15)"
+        "--workers", type=int, default=len(POOLED_BLOWS), help="kills of workers beside the runner (15)"
     )
     parser.add_argument("--no-restart", action="store_true", help="without the stop and start of everything")
 
@@ -146,7 +146,7 @@ class Trial:
             return self._seen(watch, client, hits, copies)
 
     def pooled(self, blows: Sequence[Blow]) -> list[DisturbedJob]:
-        """Longer jobs, in which the workers of the pool are killed, until each has been dealt its blows."""
+        """Longer jobs, in which workers beside the runner are killed, until each has been dealt its blows."""
         jobs: list[DisturbedJob] = []
         while blows and len(jobs) < _MOST_POOLED:
             jobs.append(self.disturbed(blows, copies=_POOLED_COPIES))
