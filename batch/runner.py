@@ -17,6 +17,7 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.background import in_background
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
@@ -164,7 +165,9 @@ class BatchRunner:
         source = await stage(job.input_url, folder, self._settings, uploads)
         await reach_async("stage.after")
         plan_file = self._folder / f"plan-{self._epoch}.json"
-        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
+        plan = await to_thread.run_sync(
+            in_background, self._settings.batch.worker_niceness, make_plan, source, plan_file, self._settings
+        )
         staged = {"source": source.to_json(), "shards": plan_file.name}
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
