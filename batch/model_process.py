@@ -57,6 +57,11 @@ class ModelProcess:
             self.end()
             raise
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def predict(self, items: Sequence[object], cells_are_text: bool) -> list[Prediction | ItemError]:
         """One outcome per item, in order.
 
@@ -71,7 +76,7 @@ class ModelProcess:
     def end(self) -> None:
         """Kill it: it holds nothing that must be kept."""
         self._process.kill()
-        with self._process:  # reaps it, closes the pipes
+        with contextlib.suppress(BrokenPipeError), self._process:  # reaps it, closes the pipes
             pass
 
     def _exchange(self, message: object) -> list[Prediction | ItemError]:

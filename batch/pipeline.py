@@ -5,17 +5,15 @@ restarts and retries are finite here. What is left when they are used up ends th
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
-decisions/0002). So the runner
-begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
-until the pool delivers. A shard that both take is committed once. A pool that breaks before it delivers is given up,
-and the runner goes on alone.
+decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
+worth it, and goes on until the pool delivers. Both begin in front: what is committed by then costs the pool a look, and
+a shard that both take is committed once. A pool that breaks before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batch.background import python_in_background
+from batch.crew import Crew
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.stages import ParseStage, PredictStage, WriteStage
@@ -36,15 +35,15 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 20.0
-"""A pool is started for work that would keep the runner alone busy for longer than this."""
+_POOL_WORTH_S = 60.0
+"""A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _NO_PROGRESS_S = 300.0
 """A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
 _NO_GPU = Resources()
 
 Item = dict[str, np.ndarray]
-Work = Callable[["Run", Sequence[int]], Iterator[Item]]
+Work = Callable[[Run, Sequence[int]], Iterator[Item]]
 
 
 def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
@@ -61,6 +60,8 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
     pool = _run_until_pool(run, waiting, stop)
     if pool is not None and waiting:
         pool.drain(stop)
+        if given_back := deque(set(waiting).difference(pool.shards)):  # by a hand that died late
+            _run_until_pool(run, given_back, stop)
     elif pool is not None:
         pool.abandon()
 
@@ -78,29 +79,25 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     pool: ShardPool | None = None
     may_pool = True
     worker = ShardWorker(run)
-    began_at, done = time.monotonic(), 0
+    crew = Crew(run, waiting, worker)
     try:
-        while waiting and not (pool and pool.has_begun):
+        while crew.is_busy and not (pool and pool.has_begun):
             if stop.is_set():
                 raise RunOverError
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if (
-                may_pool
-                and worker.turns.share > 1
-                and is_pool_worth(time.monotonic() - began_at, done, len(waiting))
-            ):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
-            worker.work(waiting.pop() if pool else waiting.popleft())
-            done += 1
+            crew.wait()
+        crew.finish()
     finally:
-        worker.close()
+        crew.close()
     return pool
 
 
 def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
-    """Whether `waiting` shards, at the pace of those `done`, would take the runner alone too long."""
+    """Whether `waiting` shards, at the pace of those `done`, would take the runner and its hands too long."""
     return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
 
 
@@ -110,6 +107,7 @@ class ShardPool:
     def __init__(self, run: Run, shards: Sequence[int], work: Work | None = None) -> None:
         """`work`: a dataset over the shards; None: `pooled`."""
         self._work = work or pooled
+        self.shards = shards
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self.failure: BaseException | None = None
@@ -218,7 +216,7 @@ def _pool(run: Run, workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]
         "accelerator_type": wanted.accelerator_type if has_gpus else None,
         "max_restarts": _MAX_RESTARTS,
         "max_task_retries": _MAX_RESTARTS,
-        "runtime_env": None if has_gpus else {"py_executable": python_in_background()},
+        "runtime_env": {"py_executable": python_in_background()} if is_behind else None,
     }
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from anyio.from_thread import start_blocking_portal
@@ -30,13 +30,14 @@ from batch.model_process import ModelProcess
 from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
-from batch.shards import Shard
+from batch.shards import Plan, Shard
 from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
+from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
@@ -50,7 +51,7 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 """Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
-Flags = Mapping[str, bool]
+Ask = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
 
 
 class Commits(Protocol):
@@ -75,8 +76,10 @@ class Predictor(Protocol):
 
 
 def load_model(run: Run) -> Predictor:
-    """The job's model, in this process."""
-    return loadable(run).load()
+    """The job's model, in this process: loaded once, and kept with the run."""
+    if run.here.model is None:
+        run.here.model = loadable(run).load()
+    return cast(Predictor, run.here.model)
 
 
 def isolate_model(run: Run) -> IsolatedModel:
@@ -141,13 +144,7 @@ class ShardWorker:
 
     @cached_property
     def _reader(self) -> RecordReader:
-        batch = self._run.settings.batch
-        return RecordReader(
-            self._run.plan,
-            row_shape(self._run.model),
-            max_record_bytes=batch.max_line_bytes,
-            max_columns=batch.max_columns,
-        )
+        return reader_of(self._run, self._run.plan)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ray Data's call: shard numbers in; the same out, each with the failure that ended the run, or ""."""
@@ -184,7 +181,7 @@ class ShardWorker:
 
     def at_work(self) -> AbstractContextManager[None]:
         """Around the work on a shard, but for its commit: waits until it is this worker's turn."""
-        return self.turns.held(self._check_run)
+        return self.turns.held(self.check)
 
     def is_committed(self, index: int) -> bool:
         """Whether the shard is in the output already."""
@@ -195,6 +192,7 @@ class ShardWorker:
         if not (deaths or self._is_wary or self._attempts.is_poisoned):
             return self._model
         self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
+        self._run.here.model = None
         return self._isolated
 
     def commit(self, index: int, lines: PartLines) -> None:
@@ -221,42 +219,20 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        for group, flags in self.groups(shard, lines):
-            add_outcomes(group, model.predict([record.value for record in group], **flags), lines)
+        chunk = self._run.source.read(shard)
+        ask = question(model, self._reader, self._run.model, chunk)
+        records = self._reader.read(shard, chunk)
+        while group := list(islice(records, group_size(self._run))):
+            answer_rows(ask, group, lines)
+            self.pause()
         return lines
 
-    def groups(self, shard: Shard, lines: PartLines) -> Iterator[tuple[list[Record], Flags]]:
-        """The rows of each call of the model, how it is to be asked of them (`Codec.decode`); bad ones go to `lines`.
+    def pause(self) -> None:
+        """Between two calls of the model: wait while it is others' turn. Raises `RunOverError` if the run must stop."""
+        self.check()
+        self.turns.take(self.check)
 
-        Raises:
-            RunOverError: the run must stop.
-        """
-        chunk = self._run.source.read(shard)
-        flags = self._flags(chunk)
-        records = self._reader.read(shard, chunk)
-        while group := list(islice(records, self._group_size)):
-            good = [record for record in group if type(record) is Record]
-            if len(good) < len(group):
-                _add_bad(group, lines)
-            if good:
-                yield good, flags
-            self._check_run()
-            self.turns.take(self._check_run)
-
-    @cached_property
-    def _group_size(self) -> int:
-        """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
-        wanted, model = self._run.settings.batch.rows_per_call, self._run.model
-        return min(wanted, model.max_batch_size) if model.tokenizer else wanted
-
-    def _flags(self, chunk: bytes) -> Flags:
-        if self._reader.cells_are_text:
-            return {"cells_are_text": True}
-        if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
-            return {}
-        return {"has_booleans": False}
-
-    def _check_run(self) -> None:
+    def check(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
         if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
             return
@@ -285,6 +261,49 @@ class ShardWorker:
 
 def _nobody_says() -> None:
     """The share of a job that no platform knows."""
+
+
+def reader_of(run: Run, plan: Plan) -> RecordReader:
+    """Reads the shards of `plan` for the run's model."""
+    batch = run.settings.batch
+    return RecordReader(
+        plan, row_shape(run.model), max_record_bytes=batch.max_line_bytes, max_columns=batch.max_columns
+    )
+
+
+def group_size(run: Run) -> int:
+    """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
+    wanted = run.settings.batch.rows_per_call
+    return min(wanted, run.model.max_batch_size) if run.model.tokenizer else wanted
+
+
+def question(model: Predictor, reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Ask:
+    """How a model is asked for values that come from `chunk`."""
+    ask: Callable[..., Sequence[Prediction | ItemError]] = model.predict
+    return partial(ask, **flags_of(reader, spec, chunk))
+
+
+def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Mapping[str, bool]:
+    """What is known of all values that come from `chunk`; see `Codec.decode`."""
+    if reader.cells_are_text:
+        return {"cells_are_text": True}
+    if spec.kind == "text" or b"true" in chunk or b"false" in chunk:
+        return {}
+    return {"has_booleans": False}
+
+
+def answer_rows(ask: Ask, group: Sequence[Record | BadRecord], lines: PartLines) -> None:
+    """Have the good rows of a group predicted; each row becomes a line."""
+    good = take_good(group, lines)
+    add_outcomes(good, ask([record.value for record in good]) if good else (), lines)
+
+
+def take_good(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:
+    """The rows that the model can be asked about; the others become error lines."""
+    good = [record for record in group if type(record) is Record]
+    if len(good) < len(group):
+        _add_bad(group, lines)
+    return good
 
 
 def add_outcomes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import beside, deploy, fairness, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import batch, beside, deploy, fairness, mixed, overload, pages, predict, scaling, soak
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "scaling": scaling,
     "soak": soak,
     "deploy": deploy,
+    "batch": batch,
     "beside": beside,
 }
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from batch.attempts import Attempts
 from batch.isolation import CRASHED, IsolatedModel
 from batch.joblog import read_events
+from batch.loading import LoadableModel
 from batch.model_process import ModelProcess, ProcessDiedError
 from batch.runs import Run
 from batch.worker import ShardWorker
@@ -165,3 +166,23 @@ async def test_a_shard_of_which_a_worker_died_goes_on_in_a_process_that_may(
     deaths = [event["deaths"] for event in read_events(worked[0].folder) if event["event"] == "shard_started"]
     assert sorted(deaths)[-2:] == [0, 1]
     assert not (worked[0].folder / "working").exists()
+
+
+def test_a_process_that_was_killed_before_it_is_asked_is_replaced(bench: Bench, tmp_path: Path) -> None:
+    """What it was being told is still on its way, to nobody."""
+    runner = load_runner(tmp_path / "model", quotients())
+    stored = open_artifacts(bench.settings).put(files_in(tmp_path / "model"))
+    started: list[ModelProcess] = []
+
+    def start() -> ModelProcess:
+        started.append(
+            ModelProcess(LoadableModel(bench.settings, stored.sha256, runner.spec.to_json(), device_id=0))
+        )
+        return started[-1]
+
+    model = IsolatedModel(start)
+    assert [type(each) for each in model.predict([1])] == [Prediction]
+    os.kill(started[0].pid, signal.SIGKILL)
+    assert [type(each) for each in model.predict(list(range(1, 20_000)))] == [Prediction] * 19_999
+    assert len(started) == 2
+    model.close()
