@@ -6,8 +6,9 @@ bounded by the controller. `DataContext` is global to a process: one job, one ru
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
 decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
-worth it, and goes on until the pool delivers. Both begin in front: what is committed by then costs the pool a look, and
-a shard that both take is committed once. A pool that breaks before it delivers is given up, and the crew goes on alone.
+worth it, and goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first
+gap: what is committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks
+before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _LOOK_EVERY_S = 0.25
 _NO_GPU = Resources()
 
 Item = dict[str, np.ndarray]
-Work = Callable[[Run, Sequence[int]], Iterator[Item]]
+Work = Callable[["Run", Sequence[int]], Iterator[Item]]
 
 
 def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
@@ -106,8 +107,8 @@ class ShardPool:
 
     def __init__(self, run: Run, shards: Sequence[int], work: Work | None = None) -> None:
         """`work`: a dataset over the shards; None: `pooled`."""
-        self._work = work or pooled
         self.shards = shards
+        self._work = work or pooled
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self.failure: BaseException | None = None

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,8 +26,9 @@ from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
 from batch.pipeline import run_shards
+from batch.retries import keep_for_retry, take_retried
 from batch.runs import Run, RunOverError, is_final
-from batch.shards import Plan, cut
+from batch.shards import Layout, Plan, cut
 from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source, stage
 from fyretoolkit.core.errors import PlatformError
@@ -132,6 +134,7 @@ class BatchRunner:
             run = self._run_over(job, source, str(job.plan["shards"]))
         else:
             run = await self._staged(job)
+            job = replace(job, plan=_plan_of(run))
         committed = await self._jobs.committed(self._org, self._job_id)
         pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
         self._log("shards_pending", pending=len(pending), committed=len(committed))
@@ -160,10 +163,16 @@ class BatchRunner:
         folder.mkdir(exist_ok=True)
         await reach_async("stage.before")
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
-        source = await stage(job.input_url, folder, self._settings, uploads)
+        layout = None
+        if job.retry_of is None:
+            source = await stage(job.input_url, folder, self._settings, uploads)
+        else:
+            source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
         run = self._run_over(job, source, f"plan-{self._epoch}.json")
-        plan = await to_thread.run_sync(in_background, self._settings.batch.worker_niceness, make_plan, run)
+        plan = await to_thread.run_sync(
+            in_background, self._settings.batch.worker_niceness, make_plan, run, layout
+        )
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
@@ -171,7 +180,7 @@ class BatchRunner:
             self._epoch,
             total=plan.total,
             shard_count=len(plan.shards),
-            plan={"source": source.to_json(), "shards": run.plan_file},
+            plan=_plan_of(run),
             lease_s=self._settings.batch.lease_s,
         )
         if not is_written:
@@ -191,13 +200,14 @@ class BatchRunner:
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
-                output = await to_thread.run_sync(
+                assembled = await to_thread.run_sync(
                     assemble_committed, self._folder, job, committed, ending.status
                 )
-                if output and job.destination:
+                if assembled and job.destination:
                     await to_thread.run_sync(
-                        deliver, job.destination, self._folder, output, self._settings, self._stop
+                        deliver, job.destination, self._folder, assembled, self._settings, self._stop
                     )
+                output = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, assembled)
             except StoppedError as stopped:
                 raise RunOverError from stopped
             except PlatformError as damage:
@@ -209,7 +219,7 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=None if output is None else output.to_json(),
+            output=_stored(output, is_delivered=job.destination is not None),
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
@@ -261,15 +271,20 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def make_plan(run: Run) -> Plan:
-    """Cut the staged input of a run and keep the plan in its folder, durably.
+def _plan_of(run: Run) -> dict[str, object]:
+    """What later runs need to know of a run's input."""
+    return {"source": run.source.to_json(), "shards": run.plan_file}
+
+
+def make_plan(run: Run, layout: Layout | None = None) -> Plan:
+    """Cut the staged input of a run and keep the plan in its folder, durably. `layout`: it is known, and not read.
 
     Raises:
         PlatformError: `invalid_format`, `input_changed`.
     """
     batch, source = run.settings.batch, run.source
     path = Path(source.path)
-    layout = read_layout(
+    layout = layout or read_layout(
         path,
         name=source.name,
         content_type=source.content_type,
@@ -295,16 +310,26 @@ def make_plan(run: Run) -> Plan:
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
     """Attach what was committed to a job that ended without all of it; its runner does, or else the controller.
 
-    Both may at once: they write the same bytes. Damaged parts give no output, which the job's log says.
+    That is the whole shards before the first gap, which progress counts: who read them while the job was running has
+    read the beginning of its output. Both may at once: they write the same bytes. Damaged parts give no output, which
+    the job's log says.
     """
-    committed = await jobs.committed(job.org, job.id)
+    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
+    job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
-    output = None
+    output, is_delivered = None, False
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
-            output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
-            if output and job.destination:
-                await to_thread.run_sync(deliver, job.destination, folder, output, settings)
+            assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            if assembled and job.destination:
+                await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
+                is_delivered = True
+            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, None if output is None else output.to_json())
+    await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))
+
+
+def _stored(output: dict[str, object] | None, *, is_delivered: bool) -> dict[str, object] | None:
+    """The output as the job has it; `delivered`: it is at the job's destination too."""
+    return output | {"delivered": True} if output and is_delivered else output

@@ -66,8 +66,17 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        """The shards, from the job's folder."""
-        return Plan.from_json((self.folder / self.plan_file).read_bytes())
+        """The shards, from the job's folder.
+
+        Raises:
+            PlatformError: `run_failed`, the file is gone or damaged; no later run would find another.
+        """
+        try:
+            return Plan.from_json((self.folder / self.plan_file).read_bytes())
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as damage:
+            raise PlatformError(
+                "run_failed", f"The job's files are damaged: {self.plan_file}. Create the job again."
+            ) from damage
 
     @cached_property
     def model(self) -> ModelSpec:

@@ -14,24 +14,15 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import NamedTuple, cast
 
 import numpy as np
 
 from batch.attempts import Attempts
 from batch.parts import PartLines
-from batch.records import Record, RecordReader
+from batch.records import Record
 from batch.runs import Run, RunOverError, is_final, to_failure
-from batch.worker import (
-    ShardWorker,
-    add_outcomes,
-    flags_of,
-    group_size,
-    loadable,
-    reader_of,
-    take_good,
-)
+from batch.worker import ShardWorker, add_outcomes, loadable
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.models.codec import Codec, ItemError
 from fyretoolkit.models.readers import Arrays
@@ -98,10 +89,6 @@ class ParseStage:
         self._worker = ShardWorker(run)
 
     @cached_property
-    def _reader(self) -> RecordReader:
-        return reader_of(self._run, self._run.plan)
-
-    @cached_property
     def _codec(self) -> Codec:
         return load_codec(self._run)
 
@@ -114,17 +101,11 @@ class ParseStage:
             return given
         parsed, arrays = Parsed(), list[Arrays]()
         with self._worker.at_work():
-            shard = self._run.plan.shards[given.shard]
-            chunk = self._run.source.read(shard)
-            flags = flags_of(self._reader, self._run.model, chunk)
-            rows = self._reader.read(shard, chunk)
-            while group := list(islice(rows, group_size(self._run))):
-                records = take_good(group, parsed.lines)
+            for records, flags in self._worker.groups(self._run.plan.shards[given.shard], parsed.lines):
                 calls, errors = self._codec.decode_all([record.value for record in records], **flags)
                 known = [Record(record.index, record.line, record.id, None) for record in records]
                 parsed.groups.append(Group(known, errors, [kept for kept, _ in calls]))
                 arrays += [call for _, call in calls]
-                self._worker.pause()
         return given._replace(rows=pickle.dumps(parsed), arrays=pickle.dumps(arrays))
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
@@ -21,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
 from batch.background import step_back
+from batch.failed_rows import read_numbers, renumbered
 from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
@@ -52,6 +53,7 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 
 T = TypeVar("T")
 Ask = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+Flags = Mapping[str, bool]
 
 
 class Commits(Protocol):
@@ -181,7 +183,7 @@ class ShardWorker:
 
     def at_work(self) -> AbstractContextManager[None]:
         """Around the work on a shard, but for its commit: waits until it is this worker's turn."""
-        return self.turns.held(self.check)
+        return self.turns.held(self._check_run)
 
     def is_committed(self, index: int) -> bool:
         """Whether the shard is in the output already."""
@@ -219,20 +221,28 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        chunk = self._run.source.read(shard)
-        ask = question(model, self._reader, self._run.model, chunk)
-        records = self._reader.read(shard, chunk)
-        while group := list(islice(records, group_size(self._run))):
-            answer_rows(ask, group, lines)
-            self.pause()
+        for group, flags in self.groups(shard, lines):
+            add_outcomes(group, model.predict([record.value for record in group], **flags), lines)
         return lines
 
-    def pause(self) -> None:
-        """Between two calls of the model: wait while it is others' turn. Raises `RunOverError` if the run must stop."""
-        self.check()
-        self.turns.take(self.check)
+    def groups(self, shard: Shard, lines: PartLines) -> Iterator[tuple[list[Record], Flags]]:
+        """The rows of each call of the model, how it is to be asked of them (`Codec.decode`); bad ones go to `lines`.
 
-    def check(self) -> None:
+        Raises:
+            RunOverError: the run must stop.
+        """
+        source = self._run.source
+        chunk = source.read(shard)
+        flags = flags_of(self._reader, self._run.model, chunk)
+        records = iter(renumbered(self._reader.read(shard, chunk), read_numbers(source, shard)))
+        while group := list(islice(records, group_size(self._run))):
+            good = split_off_bad(group, lines)
+            if good:
+                yield good, flags
+            self._check_run()
+            self.turns.take(self._check_run)
+
+    def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
         if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
             return
@@ -277,14 +287,8 @@ def group_size(run: Run) -> int:
     return min(wanted, run.model.max_batch_size) if run.model.tokenizer else wanted
 
 
-def question(model: Predictor, reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Ask:
-    """How a model is asked for values that come from `chunk`."""
-    ask: Callable[..., Sequence[Prediction | ItemError]] = model.predict
-    return partial(ask, **flags_of(reader, spec, chunk))
-
-
-def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Mapping[str, bool]:
-    """What is known of all values that come from `chunk`; see `Codec.decode`."""
+def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Flags:
+    """How a model is to be asked for values that come from `chunk`; see `Codec.decode`."""
     if reader.cells_are_text:
         return {"cells_are_text": True}
     if spec.kind == "text" or b"true" in chunk or b"false" in chunk:
@@ -292,13 +296,7 @@ def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Mapping[str
     return {"has_booleans": False}
 
 
-def answer_rows(ask: Ask, group: Sequence[Record | BadRecord], lines: PartLines) -> None:
-    """Have the good rows of a group predicted; each row becomes a line."""
-    good = take_good(group, lines)
-    add_outcomes(good, ask([record.value for record in good]) if good else (), lines)
-
-
-def take_good(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:
+def split_off_bad(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:
     """The rows that the model can be asked about; the others become error lines."""
     good = [record for record in group if type(record) is Record]
     if len(good) < len(group):

@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import batch, beside, deploy, fairness, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import (
+    batch,
+    beside,
+    deploy,
+    fairness,
+    jobs,
+    mixed,
+    overload,
+    pages,
+    predict,
+    scaling,
+    soak,
+)
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -19,6 +31,7 @@ BENCHMARKS = {
     "deploy": deploy,
     "batch": batch,
     "beside": beside,
+    "jobs": jobs,
 }
 
 

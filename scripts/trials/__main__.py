@@ -6,7 +6,18 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, batch, deploy, generated, rows, scale, urls, violations
+from scripts.trials import (
+    artifacts,
+    batch,
+    cancel,
+    deploy,
+    generated,
+    rows,
+    scale,
+    urls,
+    violations,
+    webhooks,
+)
 
 TRIALS = {
     "violations": violations,
@@ -16,7 +27,9 @@ TRIALS = {
     "batch": batch,
     "rows": rows,
     "scale": scale,
+    "cancel": cancel,
     "urls": urls,
+    "webhooks": webhooks,
 }
 
 

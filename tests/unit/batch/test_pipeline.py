@@ -75,7 +75,10 @@ async def test_a_small_job_starts_no_pool(bench: Bench, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("known_model")
 async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """The runner works in front while the pool starts, then waits for it; each shard is committed once."""
+    """The runner works in front while the pool starts, then waits for it; each shard is committed once.
+
+    Both begin in front: progress and a partial output end at the first gap.
+    """
     run = await run_of(bench)
     count = len(run.plan.shards)
     here_first = threading.Event()
