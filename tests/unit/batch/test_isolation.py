@@ -17,7 +17,7 @@ from batch.attempts import Attempts
 from batch.isolation import CRASHED, IsolatedModel
 from batch.joblog import read_events
 from batch.loading import LoadableModel
-from batch.model_process import ModelProcess, ProcessDiedError
+from batch.model_process import ModelProcess, ProcessDiedError, in_a_fork
 from batch.runs import Run
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
@@ -36,7 +36,7 @@ class MortalProcess:
     """Answers the length of each text; dies of what `kills`."""
 
     def __init__(self, kills: Callable[[Sequence[object]], bool]) -> None:
-        self.is_fresh = True
+        self.is_fresh = self.is_alive = True
         self._kills = kills
         self._model = LengthModel()
 
@@ -44,6 +44,7 @@ class MortalProcess:
         """As the process that it stands for."""
         self.is_fresh = False
         if self._kills(items):
+            self.is_alive = False
             raise ProcessDiedError
         return self._model.predict(items, cells_are_text)
 
@@ -186,3 +187,10 @@ def test_a_process_that_was_killed_before_it_is_asked_is_replaced(bench: Bench, 
     assert [type(each) for each in model.predict(list(range(1, 20_000)))] == [Prediction] * 19_999
     assert len(started) == 2
     model.close()
+
+
+def test_what_a_fork_does_is_answered_and_its_death_told() -> None:
+    """An error that nobody expected is a death too: nothing of the fork goes on."""
+    assert in_a_fork(os.getpid) not in (os.getpid(), "died")
+    assert in_a_fork(lambda: os.kill(os.getpid(), signal.SIGKILL)) == "died"
+    assert in_a_fork(lambda: 1 // 0) == "died"
