@@ -71,7 +71,7 @@ class Hand:
     def end(self) -> None:
         """Kill it: what it has not committed is nobody's."""
         self._process.kill()
-        with self._process:  # reaps it, closes the pipes
+        with contextlib.suppress(BrokenPipeError), self._process:  # reaps it, closes the pipes
             pass
 
     def _send(self, message: object) -> None:

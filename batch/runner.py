@@ -18,6 +18,7 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.background import in_background
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
@@ -169,7 +170,9 @@ class BatchRunner:
             source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
         run = self._run_over(job, source, f"plan-{self._epoch}.json")
-        plan = await to_thread.run_sync(make_plan, run, layout)
+        plan = await to_thread.run_sync(
+            in_background, self._settings.batch.worker_niceness, make_plan, run, layout
+        )
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
