@@ -36,6 +36,16 @@ class ClaimLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """For how long a sender may not be heard of before it is taken for dead."""
+
+    listening_s: float
+    """While its connection is there: it may be slow."""
+    gone_s: float
+    """Once its connection is gone. Not at once: all are, for a moment, when Redis restarts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A delivery in a sender's hands. `token` tells this claim from every other."""
 
@@ -50,12 +60,12 @@ class DeliveryStore:
         self._store = store
 
     async def claim(
-        self, sender: str, *, lease_s: float, silence_s: float, limits: ClaimLimits
+        self, sender: str, *, lease_s: float, silence: Silence, limits: ClaimLimits
     ) -> tuple[list[Claim], bool]:
         """(what this sender is to attempt now, whether more became due than one look takes in).
 
-        `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that did
-        not claim for `silence_s` is due again, for whoever claims next.
+        `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that was
+        silent for too long is due again, for whoever claims next.
         """
         answer = await self._store.run(
             "claim_deliveries",
@@ -64,7 +74,9 @@ class DeliveryStore:
                 script_argument(
                     {
                         "sender": sender,
-                        "silence_ms": int(silence_s * 1000),
+                        "channels": keys.sender_channel(""),
+                        "silence_ms": int(silence.listening_s * 1000),
+                        "gone_ms": int(silence.gone_s * 1000),
                         "lease_ms": int(lease_s * 1000),
                         "limit": limits.total,
                         "of_organization": limits.of_organization,
