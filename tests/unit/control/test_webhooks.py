@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,13 +24,14 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import DeliveryStatus, JobStatus
 from fyretoolkit.core.webhooks import Delivery, EndReason, iso_time
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import PROJECT_ROOT, Settings
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deliveries import DeliveryStore, Silence
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 from tests.support.api_bench import until
+from tests.support.platform import free_port
 from tests.support.receivers import WILLING, receiving
 from tests.support.sentences import sentence
 
@@ -266,6 +271,41 @@ async def test_an_address_inside_fails_in_words(bench: Bench) -> None:
     for attempt in await bench.deliveries.attempts(job.org, delivery.id):
         assert attempt.error is not None
         assert "not a public address" in attempt.error
+
+
+async def test_the_receiver_of_the_guide_takes_what_is_signed_and_nothing_else(bench: Bench) -> None:
+    """The code in CONTRACT.md as it stands there, but for its port."""
+    text = (PROJECT_ROOT / "platform" / "fyretoolkit" / "api" / "CONTRACT.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    port = free_port()
+    secret = (await bench.secrets.get("org_a")).secret
+    receiver = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-uc",
+        code.replace("9000", str(port)),
+        env={**os.environ, "WEBHOOK_SECRET": secret},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    async def is_listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        await until(is_listening)
+        async with bench.sending(timeout_s=15):
+            taken = await bench.ended(f"http://127.0.0.1:{port}/")
+            refused = await bench.ended(f"http://127.0.0.1:{port}/", org="org_b")
+            found = await bench.settled(taken, refused)
+        assert receiver.stdout is not None
+        assert (await receiver.stdout.readline()).startswith(f"batch.canceled {taken.id} http".encode())
+    finally:
+        receiver.kill()
+        await receiver.wait()
+    assert [each.status for each in found] == [DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED]
+    codes = {each.status_code for each in await bench.deliveries.attempts("org_b", found[1].id)}
+    assert codes == {400}
 
 
 async def test_a_job_that_expired_is_not_sent(bench: Bench) -> None:
