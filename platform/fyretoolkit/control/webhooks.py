@@ -125,6 +125,9 @@ class WebhookSender:
             except PlatformError as error:
                 logger.warning("webhooks: a look at the store failed: %s", error)
                 pause_s = _RETRY_S
+            except Exception:
+                logger.exception("webhooks: a look failed; the next one looks anew")
+                pause_s = _RETRY_S
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
@@ -142,6 +145,8 @@ class WebhookSender:
                             self._wake.set()
             except PlatformError as error:
                 logger.warning("webhooks: listening for changes failed: %s", error)
+            except Exception:
+                logger.exception("webhooks: listening for changes failed")
             await asyncio.sleep(_RETRY_S)
 
     async def _show(self) -> NoReturn:

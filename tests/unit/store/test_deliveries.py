@@ -169,6 +169,16 @@ def test_a_sender_that_listens_may_be_silent_for_longer(with_store: Run) -> None
     with_store(scenario)
 
 
+def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> None:
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        damaged, other = await bench.ended(), await bench.ended()
+        await store.redis.hset(keys.delivery("org_a", (await bench.only(damaged)).id), "attempts", "x")
+        assert [claim.delivery.job for claim in await bench.claim()] == [other.id]
+
+    with_store(scenario)
+
+
 def test_a_claim_ends_with_its_lease(with_store: Run) -> None:
     """Though the sender lives: the attempt may have been forgotten."""
 
