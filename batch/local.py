@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from urllib.parse import quote
@@ -137,13 +137,13 @@ def _prepare(settings: Settings, wish: Wish, input_url: str) -> _Work:
     with opened_package(wish.model) as packaged:
         artifact = open_artifacts(settings).put(packaged.files).sha256
     folder = settings.jobs_dir / _JOB
-    state = _resumable(folder, artifact, input_url) or _staged(folder, artifact, input_url, settings)
     job = BatchJob(
         id=_JOB, org=_ORG, status=JobStatus.PROCESSING, model=wish.model, artifact=artifact,
         spec=packaged.spec.to_json(), input_url=input_url, created=int(time.time()), epoch=_EPOCH,
         output_format=wish.body.output_format, max_error_rate=wish.body.max_error_rate,
     )  # fmt: skip
-    run = Run(_ORG, _JOB, _EPOCH, artifact, job.spec, state, "plan.json", settings)
+    run = Run(_ORG, _JOB, _EPOCH, artifact, job.spec, Source("", 0, 0, 0), "plan.json", settings)
+    run = replace(run, source=_resumable(folder, artifact, input_url) or _staged(run, input_url))
     return _Work(settings, job, run, Ledger(folder / "committed.jsonl", job))
 
 
@@ -158,14 +158,16 @@ def _resumable(folder: Path, artifact: str, input_url: str) -> Source | None:
     return source if (state["artifact"], state["input_url"]) == (artifact, input_url) else None
 
 
-def _staged(folder: Path, artifact: str, input_url: str, settings: Settings) -> Source:
+def _staged(run: Run, input_url: str) -> Source:
+    """Stage and cut the input of a run that has none yet."""
+    folder, settings = run.folder, run.settings
     shutil.rmtree(folder, ignore_errors=True)
     for each in ("parts", "input"):
         (folder / each).mkdir(parents=True)
     uploads = Uploads(_ORG, _NoUploads(), settings.files_dir)
     source = asyncio.run(stage(input_url, folder / "input", settings, uploads))
-    make_plan(source, folder / "plan.json", settings)
-    state = {"artifact": artifact, "input_url": input_url, "source": source.to_json()}
+    make_plan(replace(run, source=source))
+    state = {"artifact": run.artifact, "input_url": input_url, "source": source.to_json()}
     (folder / _STATE).write_bytes(orjson.dumps(state))  # last: without it nothing here counts
     return source
 

@@ -5,22 +5,22 @@ restarts and retries are finite here. What is left when they are used up ends th
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
-decisions/0002). So the runner begins at once in its own process, starts a pool only when what is left is worth it, and
-goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first gap: what is
-committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks before it
-delivers is given up, and the runner goes on alone.
+decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
+worth it, and goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first
+gap: what is committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks
+before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from batch.crew import Crew
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.worker import ShardWorker
@@ -28,8 +28,8 @@ from batch.worker import ShardWorker
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 20.0
-"""A pool is started for work that would keep the runner alone busy for longer than this."""
+_POOL_WORTH_S = 60.0
+"""A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _NO_PROGRESS_S = 300.0
 """A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
@@ -51,6 +51,8 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
     pool = _run_until_pool(run, waiting, stop)
     if pool is not None and waiting:
         pool.drain(stop)
+        if given_back := deque(set(waiting).difference(pool.shards)):  # by a hand that died late
+            _run_until_pool(run, given_back, stop)
     elif pool is not None:
         pool.abandon()
 
@@ -60,29 +62,25 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     pool: ShardPool | None = None
     may_pool = True
     worker = ShardWorker(run)
-    began_at, done = time.monotonic(), 0
+    crew = Crew(run, waiting, worker)
     try:
-        while waiting and not (pool and pool.has_begun):
+        while crew.is_busy and not (pool and pool.has_begun):
             if stop.is_set():
                 raise RunOverError
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if (
-                may_pool
-                and worker.turns.share > 1
-                and is_pool_worth(time.monotonic() - began_at, done, len(waiting))
-            ):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
-            worker.work(waiting.popleft())
-            done += 1
+            crew.wait()
+        crew.finish()
     finally:
-        worker.close()
+        crew.close()
     return pool
 
 
 def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
-    """Whether `waiting` shards, at the pace of those `done`, would take the runner alone too long."""
+    """Whether `waiting` shards, at the pace of those `done`, would take the runner and its hands too long."""
     return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
 
 
@@ -90,6 +88,7 @@ class ShardPool:
     """Ray Data's pool, driven by a thread of its own so that the runner need not wait while it starts."""
 
     def __init__(self, run: Run, shards: Sequence[int]) -> None:
+        self.shards = shards
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self.failure: BaseException | None = None

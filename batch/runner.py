@@ -28,6 +28,7 @@ from batch.pipeline import run_shards
 from batch.retries import keep_for_retry, take_retried
 from batch.runs import Run, RunOverError, is_final
 from batch.shards import Layout, Plan, cut
+from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source, stage
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
@@ -43,8 +44,6 @@ from fyretoolkit.store.jobs import JobStore
 Work = Callable[[Run, Sequence[int], threading.Event], None]
 
 _STOP_GRACE_S = 7.0
-_MAX_SHARDS = 4000
-"""A larger input gets larger shards: each shard is a field in Redis and two files."""
 
 
 class BatchRunner:
@@ -129,18 +128,12 @@ class BatchRunner:
 
     async def _process(self, job: BatchJob) -> None:
         await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources)
-        plan = job.plan or await self._staged(job)
-        job = replace(job, plan=plan)
-        run = Run(
-            self._org,
-            self._job_id,
-            self._epoch,
-            job.artifact,
-            job.spec,
-            Source.from_json(cast(Mapping[str, object], plan["source"])),
-            str(plan["shards"]),
-            self._settings,
-        )
+        if job.plan:
+            source = Source.from_json(cast(Mapping[str, object], job.plan["source"]))
+            run = self._run_over(job, source, str(job.plan["shards"]))
+        else:
+            run = await self._staged(job)
+            job = replace(job, plan=_stored(run))
         committed = await self._jobs.committed(self._org, self._job_id)
         pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
         self._log("shards_pending", pending=len(pending), committed=len(committed))
@@ -155,8 +148,13 @@ class BatchRunner:
             raise RuntimeError(f"{succeeded + failed} of {run.plan.total} rows are committed")
         await self._end(job, decide_ending(succeeded, failed, job.max_error_rate))
 
-    async def _staged(self, job: BatchJob) -> Mapping[str, object]:
-        """Bring the input to disk and cut it; what later runs need to know of that.
+    def _run_over(self, job: BatchJob, source: Source, plan_file: str) -> Run:
+        return Run(
+            self._org, self._job_id, self._epoch, job.artifact, job.spec, source, plan_file, self._settings
+        )
+
+    async def _staged(self, job: BatchJob) -> Run:
+        """Bring the input to disk and cut it; what later runs need to know of that is in the job's record.
 
         Names carry the epoch: a run that is fenced off while it stages cannot write over what a newer one staged.
         """
@@ -170,9 +168,8 @@ class BatchRunner:
         else:
             source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
-        plan_file = self._folder / f"plan-{self._epoch}.json"
-        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings, layout)
-        staged = {"source": source.to_json(), "shards": plan_file.name}
+        run = self._run_over(job, source, f"plan-{self._epoch}.json")
+        plan = await to_thread.run_sync(make_plan, run, layout)
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
@@ -180,14 +177,14 @@ class BatchRunner:
             self._epoch,
             total=plan.total,
             shard_count=len(plan.shards),
-            plan=staged,
+            plan=_stored(run),
             lease_s=self._settings.batch.lease_s,
         )
         if not is_written:
             raise RunOverError
         await reach_async("plan.after")
         self._log("planned", total=plan.total, shards=len(plan.shards))
-        return staged
+        return run
 
     async def _end(self, job: BatchJob, ending: Ending) -> None:
         """Publish what was committed and give the job its status; a run that was fenced off changes nothing.
@@ -271,13 +268,18 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def make_plan(source: Source, plan_file: Path, settings: Settings, layout: Layout | None = None) -> Plan:
-    """Cut a staged input and keep the plan in `plan_file`, durably. `layout`: it is known and not to be read.
+def _stored(run: Run) -> dict[str, object]:
+    """What a job's record says of its plan."""
+    return {"source": run.source.to_json(), "shards": run.plan_file}
+
+
+def make_plan(run: Run, layout: Layout | None = None) -> Plan:
+    """Cut the staged input of a run and keep the plan in its folder, durably. `layout`: it is known, and not read.
 
     Raises:
         PlatformError: `invalid_format`, `input_changed`.
     """
-    batch = settings.batch
+    batch, source = run.settings.batch, run.source
     path = Path(source.path)
     layout = layout or read_layout(
         path,
@@ -289,11 +291,11 @@ def make_plan(source: Source, plan_file: Path, settings: Settings, layout: Layou
     plan = cut(
         path,
         layout,
-        target_bytes=max(batch.shard_target_bytes, source.size_bytes // _MAX_SHARDS),
+        target_bytes=shard_bytes(source.size_bytes, measure_speed(run, layout), batch),
         max_record_bytes=batch.max_line_bytes,
     )
     source.check(path.stat())
-    spool = Spool(plan_file)
+    spool = Spool(run.folder / run.plan_file)
     try:
         spool.write(plan.to_json())
         spool.publish()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from anyio.from_thread import start_blocking_portal
@@ -31,13 +31,14 @@ from batch.model_process import ModelProcess
 from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
-from batch.shards import Shard
+from batch.shards import Plan, Shard
 from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
+from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
@@ -51,7 +52,7 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 """Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
-Predict = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+Ask = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
 
 
 class Commits(Protocol):
@@ -76,8 +77,10 @@ class Predictor(Protocol):
 
 
 def load_model(run: Run) -> Predictor:
-    """The job's model, in this process."""
-    return _loadable(run).load()
+    """The job's model, in this process: loaded once, and kept with the run."""
+    if run.here.model is None:
+        run.here.model = _loadable(run).load()
+    return cast(Predictor, run.here.model)
 
 
 def isolate_model(run: Run) -> IsolatedModel:
@@ -150,13 +153,7 @@ class ShardWorker:
 
     @cached_property
     def _reader(self) -> RecordReader:
-        batch = self._run.settings.batch
-        return RecordReader(
-            self._run.plan,
-            row_shape(self._run.model),
-            max_record_bytes=batch.max_line_bytes,
-            max_columns=batch.max_columns,
-        )
+        return reader_of(self._run, self._run.plan)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ray Data's call: shard numbers in; the same out, each with the failure that ended the run, or ""."""
@@ -197,6 +194,7 @@ class ShardWorker:
         if not deaths and not self._attempts.is_poisoned:
             return self._model
         self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
+        self._run.here.model = None
         return self._isolated
 
     def _commit(self, index: int, lines: PartLines) -> None:
@@ -224,30 +222,13 @@ class ShardWorker:
         lines = PartLines()
         source = self._run.source
         chunk = source.read(shard)
-        predict = self._question(model, chunk)
+        ask = question(model, self._reader, self._run.model, chunk)
         records = iter(renumbered(self._reader.read(shard, chunk), read_numbers(source, shard)))
-        while group := list(islice(records, self._group_size)):
-            good = [record for record in group if type(record) is Record]
-            if len(good) < len(group):
-                _add_bad(group, lines)
-            _predict(predict, good, lines)
+        while group := list(islice(records, group_size(self._run))):
+            answer_rows(ask, group, lines)
             self._check_run()
             self.turns.take(self._check_run)
         return lines
-
-    @cached_property
-    def _group_size(self) -> int:
-        """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
-        wanted, model = self._run.settings.batch.rows_per_call, self._run.model
-        return min(wanted, model.max_batch_size) if model.tokenizer else wanted
-
-    def _question(self, model: Predictor, chunk: bytes) -> Predict:
-        """How the model is asked of a chunk's values; see `Codec.decode`."""
-        if self._reader.cells_are_text:
-            return partial(model.predict, cells_are_text=True)
-        if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
-            return model.predict
-        return partial(model.predict, has_booleans=False)
 
     def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
@@ -280,10 +261,37 @@ def _nobody_says() -> None:
     """The share of a job that no platform knows."""
 
 
-def _predict(predict: Predict, group: list[Record], lines: PartLines) -> None:
-    outcomes = predict([record.value for record in group]) if group else ()
+def reader_of(run: Run, plan: Plan) -> RecordReader:
+    """Reads the shards of `plan` for the run's model."""
+    batch = run.settings.batch
+    return RecordReader(
+        plan, row_shape(run.model), max_record_bytes=batch.max_line_bytes, max_columns=batch.max_columns
+    )
+
+
+def group_size(run: Run) -> int:
+    """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
+    wanted = run.settings.batch.rows_per_call
+    return min(wanted, run.model.max_batch_size) if run.model.tokenizer else wanted
+
+
+def question(model: Predictor, reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Ask:
+    """How a model is asked for values that come from `chunk`; see `Codec.decode`."""
+    if reader.cells_are_text:
+        return partial(model.predict, cells_are_text=True)
+    if spec.kind == "text" or b"true" in chunk or b"false" in chunk:
+        return model.predict
+    return partial(model.predict, has_booleans=False)
+
+
+def answer_rows(ask: Ask, group: Sequence[Record | BadRecord], lines: PartLines) -> None:
+    """Have the good rows of a group predicted; each row becomes a line."""
+    good = [record for record in group if type(record) is Record]
+    if len(good) < len(group):
+        _add_bad(group, lines)
+    outcomes = ask([record.value for record in good]) if good else ()
     answers = []
-    for record, outcome in zip(group, outcomes, strict=True):
+    for record, outcome in zip(good, outcomes, strict=True):
         if isinstance(outcome, ItemError):
             code = outcome.code if outcome.code in _OF_THE_MODEL else "invalid_row"
             lines.add_error(record.index, record.line, record.id, code, error_text(outcome))

@@ -146,8 +146,12 @@ class BatchSettings(_Section):
     workers: Positive = 2
     worker_num_cpus: float = 0.5
     worker_niceness: int = 19
-    shard_target_bytes: Positive = 256 << 10
-    rows_per_call: Positive = 64
+    shard_s: Seconds = 1
+    """How long a worker shall be busy with a shard."""
+    shard_min_bytes: Positive = 4 << 10
+    shard_target_bytes: Positive = 4 << 20
+    """At most, however quick the model is, and where its speed is not known: a worker holds a shard in memory."""
+    rows_per_call: Positive = 256
     max_line_bytes: Positive = 1 << 20
     max_columns: Positive = 1000
     max_input_bytes: Positive = 10 << 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import deploy, fairness, jobs, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import batch, deploy, fairness, jobs, mixed, overload, pages, predict, scaling, soak
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "soak": soak,
     "deploy": deploy,
     "jobs": jobs,
+    "batch": batch,
 }
 
 

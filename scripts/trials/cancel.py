@@ -36,7 +36,9 @@ _SETTLED_S = 2.0
 _WATCH_S = 30.0
 _REACH_S = 120.0
 _LOOK_S = 0.1
-_RUNNER, _POOL = "ray::RunnerActor", "ray::MapWorker"
+_POOL = "ray::MapWorker"
+_WORKERS = ("ray::RunnerActor", "batch.hands", _POOL)
+"""Parts of the command lines of all that may work on a job."""
 _TERMINAL = ("completed", "failed", "canceled")
 _GLOSSES = PROJECT_ROOT / "tests" / "golden" / "wordnet_sample.jsonl.gz"
 
@@ -150,7 +152,7 @@ def _watch(
     while time.monotonic() < changed_at + _SETTLED_S and changed_at < at + _WATCH_S:
         statuses[client.get(f"/jobs/{job_id}").json()["status"]] = None
         files = _files(folder)
-        if files != seen or platform.titled(_RUNNER) or platform.titled(_POOL):
+        if files != seen or any(platform.titled(each) for each in _WORKERS):
             seen, changed_at = files, time.monotonic()
         time.sleep(_LOOK_S)
     return tuple(statuses), changed_at - at

@@ -73,10 +73,7 @@ async def test_a_small_job_starts_no_pool(bench: Bench, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("known_model")
 async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """The runner goes on while the pool starts, then waits for it; each shard is committed once.
-
-    Both begin in front: progress and a partial output end at the first gap.
-    """
+    """The runner works in front while the pool starts, then waits for it; each shard is committed once."""
     run = await run_of(bench)
     count = len(run.plan.shards)
     here_first = threading.Event()
@@ -102,7 +99,7 @@ async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "is_pool_worth", lambda elapsed_s, done, waiting: done == 1)
     await bench.in_thread(run_shards, run, range(count), NEVER)
     assert await committed(bench, run) == set(range(count))
-    assert seen[:3] == [0, 1, 2]
+    assert sorted(seen[:3]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("error", [RunOverError(), PlatformError("input_changed", "The input changed: è.")])
@@ -162,7 +159,8 @@ async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: p
     shards = range(len(run.plan.shards))
     await bench.in_thread(run_shards, run, shards, NEVER)
     assert await committed(bench, run) == set(shards)
-    assert started == [len(shards) - 1]
+    assert len(started) == 1
+    assert 0 < started[0] < len(shards)
     failures = [event["error"] for event in read_events(run.folder) if event["event"] == "pool_failed"]
     assert failures == ["no room for the actors"]
 
@@ -217,13 +215,13 @@ async def test_a_committed_shard_is_not_predicted_again(bench: Bench):
     [
         (0.0, 0, 1000, False),
         (1.9, 1, 1000, False),
-        (2.0, 20, 200, False),
-        (2.0, 20, 201, True),
-        (30.0, 1, 1, True),
+        (2.0, 20, 600, False),
+        (2.0, 20, 601, True),
+        (90.0, 1, 1, True),
     ],
 )
 def test_a_pool_is_started_for_long_work_alone(elapsed_s: float, done: int, waiting: int, expected: bool):
-    """After two seconds, if more than twenty are left at this pace."""
+    """After two seconds, if more than sixty are left at this pace."""
     assert is_pool_worth(elapsed_s, done, waiting) is expected
 
 
