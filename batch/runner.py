@@ -133,7 +133,7 @@ class BatchRunner:
             run = self._run_over(job, source, str(job.plan["shards"]))
         else:
             run = await self._staged(job)
-            job = replace(job, plan=_stored(run))
+            job = replace(job, plan=_plan_of(run))
         committed = await self._jobs.committed(self._org, self._job_id)
         pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
         self._log("shards_pending", pending=len(pending), committed=len(committed))
@@ -177,7 +177,7 @@ class BatchRunner:
             self._epoch,
             total=plan.total,
             shard_count=len(plan.shards),
-            plan=_stored(run),
+            plan=_plan_of(run),
             lease_s=self._settings.batch.lease_s,
         )
         if not is_written:
@@ -216,7 +216,7 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=output,
+            output=_stored(output, is_delivered=job.destination is not None),
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
@@ -268,8 +268,8 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def _stored(run: Run) -> dict[str, object]:
-    """What a job's record says of its plan."""
+def _plan_of(run: Run) -> dict[str, object]:
+    """What later runs need to know of a run's input."""
     return {"source": run.source.to_json(), "shards": run.plan_file}
 
 
@@ -314,13 +314,19 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
     job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
-    output = None
+    output, is_delivered = None, False
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
             if assembled and job.destination:
                 await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
+                is_delivered = True
             output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, output)
+    await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))
+
+
+def _stored(output: dict[str, object] | None, *, is_delivered: bool) -> dict[str, object] | None:
+    """The output as the job has it; `delivered`: it is at the job's destination too."""
+    return output | {"delivered": True} if output and is_delivered else output

@@ -20,7 +20,7 @@ from batch.joblog import JobLog
 from batch.parts import PartLines
 from batch.runs import Run
 from batch.shards import Layout, Plan, Shard
-from batch.worker import Predictor, answer_rows, group_size, load_model, question, reader_of
+from batch.worker import Predictor, add_outcomes, flags_of, group_size, load_model, reader_of, split_off_bad
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import BatchSettings
 
@@ -70,14 +70,16 @@ def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:
     plan = Plan(layout.format, layout.header, records, ())
     shard = Shard(0, layout.start, layout.start + len(chunk), 0, layout.first_line, records)
     reader = reader_of(run, plan)
-    ask = question(model, reader, run.model, chunk)
+    flags = flags_of(reader, run.model, chunk)
     rows = reader.read(shard, chunk)
     size, rate, until = 1, None, time.monotonic() + _MEASURE_S
     while time.monotonic() < until:
         began_at, group = time.perf_counter(), list(islice(rows, size))
         if not group:
             break
-        answer_rows(ask, group, PartLines())
+        lines = PartLines()
+        if good := split_off_bad(group, lines):
+            add_outcomes(good, model.predict([record.value for record in good], **flags), lines)
         rate = len(group) / (time.perf_counter() - began_at)
         size = min(2 * size, group_size(run))
     return rate and rate * len(chunk) / records

@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import batch, deploy, fairness, jobs, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import (
+    batch,
+    beside,
+    deploy,
+    fairness,
+    jobs,
+    mixed,
+    overload,
+    pages,
+    predict,
+    scaling,
+    soak,
+)
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -17,8 +29,9 @@ BENCHMARKS = {
     "scaling": scaling,
     "soak": soak,
     "deploy": deploy,
-    "jobs": jobs,
     "batch": batch,
+    "beside": beside,
+    "jobs": jobs,
 }
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.organizations import DEMO_ORG
 from tests.support.api_bench import Bench
 from tests.support.batch_jobs import post_job, start_job
@@ -37,7 +36,7 @@ async def test_a_parameter_with_a_typo_is_answered_with_the_right_name(bench: Be
     [
         ("/models?limit=1&limit=2", "limit"),
         ("/models?limit=1&limit=1", "limit"),
-        (f"/metrics/{new_id('dep')}?period=1h&period=5m", "period"),
+        ("/metrics/dep_01M82CZBDNTDTBGWDT4TW34HQ4?period=1h&period=5m", "period"),
         (f"/jobs/{JOB}/output?token=a&token=b", "token"),
         ("/jobs?zzz=1&zzz=2", "zzz"),
     ],

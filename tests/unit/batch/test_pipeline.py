@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from batch import pipeline
+from batch.background import python_in_background, step_back
 from batch.endings import decide_ending
 from batch.joblog import read_events
 from batch.pipeline import ShardPool, is_pool_worth, patience_s, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
-from batch.worker import ShardWorker, step_back
+from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.store.jobs import JobStore
@@ -73,7 +75,10 @@ async def test_a_small_job_starts_no_pool(bench: Bench, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("known_model")
 async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """The runner works in front while the pool starts, then waits for it; each shard is committed once."""
+    """The runner works in front while the pool starts, then waits for it; each shard is committed once.
+
+    Both begin in front: progress and a partial output end at the first gap.
+    """
     run = await run_of(bench)
     count = len(run.plan.shards)
     here_first = threading.Event()
@@ -265,3 +270,11 @@ def test_working_steps_back_behind_real_time_and_leaves_the_lease_its_priority()
     thread.join()
     assert seen == [(19, os.SCHED_IDLE)]
     assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == (before, os.SCHED_OTHER)
+
+
+def test_a_worker_of_a_pool_is_behind_real_time_before_it_imports_anything():
+    """Ray's command for an interpreter, with a script and its arguments behind it."""
+    script = "import os, sys; print(os.sched_getscheduler(0), os.nice(0), sys.argv[1:])"
+    command = [*python_in_background().split(), "-c", script, "--node=1"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert found == f"{os.SCHED_IDLE} 19 ['--node=1']\n"
