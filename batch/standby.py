@@ -84,5 +84,8 @@ async def is_fit_for_more(store: Store, job_ttl_s: int, run: GivenRun) -> bool:
     """
     if "ray.data" in sys.modules:
         return False
-    job = await JobStore(store, job_ttl_s).get(run.org, run.job)
+    try:
+        job = await JobStore(store, job_ttl_s).get(run.org, run.job)
+    except PlatformError:
+        return False
     return job is not None and job.status is JobStatus.COMPLETED and job.epoch == run.epoch

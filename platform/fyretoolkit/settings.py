@@ -53,7 +53,6 @@ class LimitSettings(Section):
     """The largest request, artifact and deadline accepted."""
 
     rate_window_s: Positive = 60
-
     max_body_bytes: Positive = 16 << 20
     max_inputs: Positive = 1024
     default_timeout_ms: Positive = 10_000
@@ -135,7 +134,6 @@ class BatchSettings(Section):
     max_running_jobs: Positive = 2
     max_running_jobs_per_organization: Positive = 2
     standby_runners: int = Field(default=1, ge=0, le=100)
-    """Runners without a job, for jobs that are done in a second; 0: none."""
     workers: Positive = 2
     worker_num_cpus: float = 0.5
     worker_niceness: int = 19
@@ -350,11 +348,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         pydantic.ValidationError: a value does not fit; the message names the key.
     """
     config = _read_yaml(environ.get("FYRE_CONFIG") or PROJECT_ROOT / "configs" / "platform.yaml")
-    plans = _read_yaml(environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml")
     return Settings.model_validate(
         {
             **config,
-            "plans": plans,
+            "plans": _read_yaml(environ.get("FYRE_PLANS") or PROJECT_ROOT / "configs" / "plans.yaml"),
             "home": Path(environ["FYRE_HOME"]),
             "mode": environ.get("FYRE_MODE") or "development",
             "host": environ.get("FYRE_HOST") or LOOPBACK,

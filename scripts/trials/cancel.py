@@ -1,5 +1,5 @@
 """Jobs canceled at random moments of each part of their life: in the queue, while their input is brought in, while
-the runner works alone, while another worker is there, and at the very end.
+the runner works alone, while a pool works with it, and at the very end.
 
 Each must have one terminal status, whoever asks and however often; be quiet within ten seconds (no process has its run,
 nothing in its folder changes any more); and leave whole shards from the first row on, the bytes with which an
@@ -36,7 +36,9 @@ _SETTLED_S = 2.0
 _WATCH_S = 30.0
 _REACH_S = 120.0
 _LOOK_S = 0.1
-_RUNNER, _HAND = "ray::RunnerActor", "batch.hands"
+_POOL = "ray::MapWorker"
+_WORKERS = ("ray::RunnerActor", "batch.hands", _POOL)
+"""Parts of the command lines of all that may work on a job."""
 _TERMINAL = ("completed", "failed", "canceled")
 _GLOSSES = PROJECT_ROOT / "tests" / "golden" / "wordnet_sample.jsonl.gz"
 
@@ -150,7 +152,7 @@ def _watch(
     while time.monotonic() < changed_at + _SETTLED_S and changed_at < at + _WATCH_S:
         statuses[client.get(f"/jobs/{job_id}").json()["status"]] = None
         files = _files(folder)
-        if files != seen or platform.titled(_RUNNER) or platform.titled(_HAND):
+        if files != seen or any(platform.titled(each) for each in _WORKERS):
             seen, changed_at = files, time.monotonic()
         time.sleep(_LOOK_S)
     return tuple(statuses), changed_at - at
@@ -216,13 +218,13 @@ def _until_rows(client: httpx.Client, job_id: str, share: float) -> None:
 
 
 def _until_pooled(platform: RunningPlatform, client: httpx.Client, job_id: str) -> None:
-    """Until it has a second worker, if it gets one: the rest of a job that is done soon is not worth it."""
+    """Until it has a pool, if it gets one: the rest of a job that is done soon is not worth it."""
 
     def is_so() -> bool:
         job = client.get(f"/jobs/{job_id}").json()
-        return bool(platform.titled(_HAND)) or job["status"] in _TERMINAL
+        return bool(platform.titled(_POOL)) or job["status"] in _TERMINAL
 
-    until(is_so, timeout_s=_REACH_S, what=f"a second worker of {job_id}")
+    until(is_so, timeout_s=_REACH_S, what=f"a pool of {job_id}")
 
 
 MOMENTS: Mapping[str, tuple[Moment, float]] = {

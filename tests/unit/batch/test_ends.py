@@ -213,6 +213,13 @@ async def test_leftovers_of_an_expired_job_are_forgotten(bench: Bench):
     await store.close()
 
 
+async def test_time_in_the_queue_does_not_count(bench: Bench):
+    """`timeout_s` is from the start on: a job that waited for a day has all of it."""
+    waited = await bench.create_job(ROWS, created=int(time.time()) - 86_400, timeout_s=20)
+    ended = await bench.run(waited)
+    assert (ended.status, ended.succeeded) == (JobStatus.COMPLETED, 30)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"format": "jsonl", "header": "", "total": 1, "sha'])
 async def test_a_plan_that_is_gone_or_damaged_ends_the_job(bench: Bench, content: bytes | None):
     """With what was committed: twenty more runs would find it no better."""
