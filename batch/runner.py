@@ -318,10 +318,10 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
-            if assembled and job.destination:
+            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
+            if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
                 await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
                 is_delivered = True
-            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
     await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))
