@@ -322,7 +322,7 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
         try:
             assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
             output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
-            if assembled and job.destination:
+            if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
                 await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
                 is_delivered = True
         except PlatformError as damage:
