@@ -196,10 +196,15 @@ class Trial:
     def _seen(self, watch: Watch, client: httpx.Client, hits: Sequence[Hit], copies: int) -> DisturbedJob:
         """The job once it has ended."""
         _await_end(watch)
+        is_alike = _downloads(client, watch) == self._expected[copies]
+        print(
+            f"{watch.job_id}: {watch.job['status']}, the output is {'' if is_alike else 'NOT '}the same",
+            flush=True,
+        )
         return DisturbedJob(
             watch.job_id,
             str(watch.job["status"]),
-            is_output_alike=_downloads(client, watch) == self._expected[copies],
+            is_output_alike=is_alike,
             is_monotone=watch.is_monotone,
             committed_at=watch.committed_at,
             events=self._events(watch.job_id),
