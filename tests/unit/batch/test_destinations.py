@@ -54,7 +54,11 @@ def objects(s3: S3Server, bucket: str) -> dict[str, int]:
     ("url", "is_partial", "names"),
     [
         ("s3://bkt/x/scores.jsonl", False, ("s3://bkt/x/scores.jsonl", "s3://bkt/x/scores.errors.jsonl")),
-        ("s3://bkt/scores.csv", True, ("s3://bkt/scores.partial.csv", "s3://bkt/scores.partial.errors.jsonl")),
+        (
+            "s3://bkt/scores.csv",
+            True,
+            ("s3://bkt/scores.partial.csv", "s3://bkt/scores.partial.errors.jsonl"),
+        ),
         ("file:///d/scores.v2", False, ("file:///d/scores.v2", "file:///d/scores.v2.errors.jsonl")),
         ("s3://bkt/a%20b.jsonl", False, ("s3://bkt/a%20b.jsonl", "s3://bkt/a%20b.errors.jsonl")),
     ],
