@@ -1,41 +1,74 @@
-"""The runner as Ray sees it: a detached actor for each run, which ends itself when its run is over."""
+"""Runners as Ray sees them: detached actors, one process each, which end themselves when nothing is left to run."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 
 import ray
 from ray.actor import ActorHandle
 
 from batch.runner import BatchRunner
+from batch.standby import Means, is_fit_for_more, live
+from fyretoolkit.core.runners import GivenRun
 from fyretoolkit.settings import settings
+from fyretoolkit.store.connection import Store
+from fyretoolkit.store.runners import RunnerStore
 
 NAMESPACE = "fyre"
+_RUNNING, _STANDING = "ray::RunnerActor", "ray::StandbyRunner"
+"""What `ps` calls a process that has a run, and one that has none; as Ray does, after the class."""
 
 
 def runner_name(job_id: str, epoch: int) -> str:
-    """The actor's name: it tells the controller which run of which job is alive."""
+    """The name of the actor that was started for this run."""
     return f"batch-{job_id}-{epoch}"
 
 
 class RunnerActor:
-    """Holds one run. Its process is the job's own, since Ray Data's context is global to a process.
+    """Starts with a run. Its process is the job's own, since Ray Data's context is global to a process.
 
     The run begins with the actor and not by a call: a call waits in its caller, and is lost if that is killed before
     the actor is up.
     """
 
-    async def __init__(self, org: str, job_id: str, epoch: int) -> None:  # type: ignore[misc]  # Ray awaits it
-        runner = BatchRunner(settings(), org, job_id, epoch=epoch)
-        self._run = asyncio.get_running_loop().create_task(runner.run())
-        self._run.add_done_callback(_leave)
+    async def __init__(self, name: str, org: str, job_id: str, epoch: int) -> None:  # type: ignore[misc]  # Ray awaits it
+        self._life = _begin(_live(name, GivenRun(org, job_id, epoch)))
 
 
-def _leave(run: asyncio.Task[None]) -> None:
-    """The run is over, and with it this process and what it left behind. The next run is the controller's."""
-    error = run.exception() if not run.cancelled() else None
+class StandbyRunner:
+    """Starts without a run, with all imports done, and is given one later."""
+
+    async def __init__(self, name: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        self._life = _begin(_live(name, None))
+
+
+async def _live(name: str, first: GivenRun | None) -> None:
+    config = settings()
+    store = Store(config.redis_url.get_secret_value())
+
+    async def execute(run: GivenRun) -> bool:
+        await BatchRunner(config, run.org, run.job, epoch=run.epoch).run()
+        return await is_fit_for_more(store, config.batch.job_ttl_s, run)
+
+    def show(has_run: bool) -> None:
+        ray._raylet.setproctitle(_RUNNING if has_run else _STANDING)
+
+    means = Means(RunnerStore(store), execute, show)
+    await live(means, name, first)
+
+
+def _begin(life: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(life)
+    task.add_done_callback(_leave)
+    return task
+
+
+def _leave(life: asyncio.Task[None]) -> None:
+    """It is over, and with it this process and what it left behind. The next run is the controller's."""
+    error = life.exception() if not life.cancelled() else None
     if error is not None:
         logging.getLogger(__name__).error("the run failed", exc_info=error)
     os._exit(0 if error is None else 1)
@@ -43,15 +76,21 @@ def _leave(run: asyncio.Task[None]) -> None:
 
 def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
     """Start the run that was claimed under `epoch`; the same call again finds the same actor."""
-    return (
-        ray.remote(RunnerActor)
-        .options(
-            name=runner_name(job_id, epoch),
-            namespace=NAMESPACE,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=0,
-            get_if_exists=True,
-        )
-        .remote(org, job_id, epoch)
+    name = runner_name(job_id, epoch)
+    return _options(RunnerActor, name).remote(name, org, job_id, epoch)
+
+
+def create_standby(name: str) -> ActorHandle:
+    """Start a runner that stands by."""
+    return _options(StandbyRunner, name).remote(name)
+
+
+def _options(actor: type, name: str) -> ActorHandle:
+    return ray.remote(actor).options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        num_cpus=0,
+        max_restarts=0,
+        get_if_exists=True,
     )

@@ -46,37 +46,59 @@ class LineEnds:
     ends_record: Flags
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a block shows whatever came before it: the offsets of its LFs, and of a CSV's quotes."""
+
+    block: bytes
+    lines: Offsets
+    quotes: Offsets
+
+
+def survey(block: bytes, input_format: InputFormat) -> Survey:
+    """Look at all bytes of a block, which takes nearly all the time of cutting; several threads may at once."""
+    array = np.frombuffer(block, np.uint8)
+    has_quotes = input_format is InputFormat.CSV and _QUOTE in block
+    return Survey(block, _places(array, _LF), _places(array, _QUOTE) if has_quotes else np.empty(0, np.int64))
+
+
+def _places(array: Bytes, byte: int) -> Offsets:
+    return np.flatnonzero(array == byte).astype(np.int64, copy=False)
+
+
 class Scanner:
     """Finds the record ends of one input, block after block; remembers what a block left open."""
 
     def __init__(self, input_format: InputFormat) -> None:
-        self._is_csv = input_format is InputFormat.CSV
+        self._format = input_format
         self._is_quoted = False
         self._previous = _LF
 
     def feed(self, block: bytes) -> LineEnds:
         """The LFs of the next block."""
-        array = np.frombuffer(block, np.uint8)
-        offsets = np.flatnonzero(array == _LF).astype(np.int64, copy=False)
-        if not self._is_csv:
+        return self.follow(survey(block, self._format))
+
+    def follow(self, seen: Survey) -> LineEnds:
+        """The LFs of the next block, which was surveyed already."""
+        offsets = seen.lines
+        if self._format is not InputFormat.CSV:
             return LineEnds(offsets, np.ones(len(offsets), np.bool_))
-        quotes = self._quotes(block, array)
+        quotes = self._quotes(seen)
         parity = np.searchsorted(quotes, offsets) + int(self._is_quoted)
-        self._remember(block, quotes)
+        self._remember(seen.block, quotes)
         return LineEnds(offsets, (parity & 1) == 0)
 
-    def _quotes(self, block: bytes, array: Bytes) -> Offsets:
+    def _quotes(self, seen: Survey) -> Offsets:
         """The quotes that open or close a cell; a doubled quote closes and opens."""
-        if _QUOTE not in block:
-            return np.empty(0, np.int64)
-        quotes = np.flatnonzero(array == _QUOTE).astype(np.int64, copy=False)
+        quotes = seen.quotes
+        array = np.frombuffer(seen.block, np.uint8)
         openings = quotes[int(self._is_quoted) :: 2]
         before = array[openings - 1]  # a fresh array; its first entry is wrong if the quote is the first byte
         if len(openings) and openings[0] == 0:
             before[0] = self._previous
         if bool(((before == _COMMA) | (before == _LF) | (before == _QUOTE)).all()):
             return quotes
-        return np.array(self._walk(block), np.int64)
+        return np.array(self._walk(seen.block), np.int64)
 
     def _walk(self, block: bytes) -> list[int]:
         """The same as `_quotes`, for a block with quotes that open nothing."""

@@ -7,8 +7,9 @@ for the object must not take them for all. What is there under these names is re
 
 The job's folder keeps its own copy: `output_url` works, and a storage that fails loses nothing.
 Rejected: server-side compose of part objects (UploadPartCopy), which wants parts of 5 MiB where ours are of a second's
-work, and leaves them behind where a run dies. What a killed upload leaves is invisible and is billed until the bucket's
-own rule (AbortIncompleteMultipartUpload) removes it: pyarrow, the platform's one client, can neither list nor abort it.
+work, and leaves them behind where a run dies. What a killed upload leaves is invisible, and billed until it is aborted:
+by the next upload to the same name (`objects.abandoned`), or by the bucket's own rule. So of two that write to one name
+at the same time the later one wins, and the other fails.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from batch.parts import PartFile
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.spool import Spool
 from fyretoolkit.egress.urls import ParsedUrl, UnsafeUrlError, check_file_path, parse_url, policy_from
+from fyretoolkit.objects.abandoned import abort_uploads
 from fyretoolkit.objects.client import (
     CHUNK_BYTES,
     ObjectNotFoundError,
@@ -111,6 +113,7 @@ def _send(target: ParsedUrl, blocks: Iterator[bytes], settings: Settings) -> Non
     """One object. An upload that ends early is never closed."""
     egress = settings.egress
     media_type = _MEDIA_TYPES.get(PurePosixPath(target.file_name).suffix, _JSONL)
+    abort_uploads(egress.s3, target.object_path, timeout_s=egress.read_timeout_s)
     try:
         with storage_errors():
             client = open_client(egress.s3, connect_s=egress.connect_timeout_s, read_s=egress.read_timeout_s)

@@ -73,5 +73,5 @@ def free_parts(folder: Path) -> None:
     for pattern in ("parts", "working", "input-*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
-    for path in (*folder.glob(".output-*"), *folder.glob(".errors-*")):
+    for path in (*folder.glob(".output-*"), *folder.glob(".errors-*"), *folder.glob(".failed-rows-*")):
         path.unlink(missing_ok=True)

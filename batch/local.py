@@ -18,15 +18,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from pathlib import Path
 from urllib.parse import quote
 
+import onnxruntime
 import orjson
 from pydantic import SecretStr
 
-from batch.destinations import deliver
+from batch.destinations import check_destination, deliver
 from batch.endings import assemble_committed, decide_ending
 from batch.ledger import Ledger
 from batch.packages import opened_package
@@ -41,13 +43,14 @@ from fyretoolkit.core.files import URI_PREFIX, StoredFile
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.uploads import Uploads
-from fyretoolkit.egress.urls import parse_url
+from fyretoolkit.egress.urls import ParsedUrl, UnsafeUrlError, parse_url
 from fyretoolkit.objects.artifacts import open_artifacts
-from fyretoolkit.settings import EgressSettings, S3SourceSettings, Settings
+from fyretoolkit.settings import BatchSettings, EgressSettings, S3SourceSettings, Settings
 
 _ORG, _JOB = "local", "local"
 _EPOCH = 1
 _STATE = "state.json"
+_FATAL = 4
 _PROCESSES_WORTH_SHARDS = 8
 """With fewer shards, starting a process (a second) costs more than it brings."""
 COMPLETED, FAILED, STOPPED = 0, 1, 4
@@ -61,10 +64,11 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
     """
     if wish.destination is None:
         raise PlatformError("invalid_request", "--local needs --output: the path of the file to write.")
-    target = _url_of(wish.destination)
-    input_url = _url_of(wish.body.input_url)
+    target, input_url = _url_of(wish.destination), _url_of(wish.body.input_url)
     workspace = _workspace(target)
-    settings = _settings(workspace, input_url, target)
+    count = workers or os.cpu_count() or 1
+    settings = _settings(workspace, (input_url, target), count)
+    check_destination(target, settings)
     with _locked(workspace), display or open_display() as shown:
         try:
             work = _prepare(settings, wish, input_url)
@@ -72,7 +76,7 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
             if not (settings.jobs_dir / _JOB / _STATE).exists():  # nothing to go on with is lost
                 shutil.rmtree(workspace)
             raise
-        if not _work(work, workers or os.cpu_count() or 1, wish.body.timeout_s, shown):
+        if not _work(work, wish.body.timeout_s, shown):
             shown.say("Stopped. The same command goes on from here.")
             return STOPPED
         return _finish(work, target, wish.body.max_error_rate, shown)
@@ -99,23 +103,32 @@ def _url_of(given: str) -> str:
     return f"file://{quote(str(Path(given).expanduser().absolute()))}"
 
 
+def _parsed(url: str) -> ParsedUrl:
+    try:
+        return parse_url(url)
+    except UnsafeUrlError as error:
+        raise PlatformError("url_not_allowed", f"The URL cannot be used: {error}.") from error
+
+
 def _workspace(target: str) -> Path:
-    url = parse_url(target)
+    url = _parsed(target)
     folder = Path(url.path).parent if url.scheme == "file" else Path.cwd()
     if not folder.is_dir():
         raise PlatformError("invalid_request", f"There is no folder {folder} for the output.")
     return folder / f".{url.file_name}.fyre"
 
 
-def _settings(workspace: Path, input_url: str, target: str) -> Settings:
+def _settings(workspace: Path, urls: Sequence[str], workers: int) -> Settings:
     """The defaults. Whoever runs this reads and writes with their own rights and credentials: no root is closed."""
-    urls = [parse_url(each) for each in (input_url, target)]
-    buckets = tuple(url.host for url in urls if url.scheme == "s3")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    buckets = tuple(url.host for url in map(_parsed, urls) if url.scheme == "s3")
     return Settings(
         home=workspace,
         redis_url=SecretStr("redis://127.0.0.1:1"),  # nothing connects
+        batch=BatchSettings(workers=workers),
         egress=EgressSettings(
-            development_file_roots=(Path("/"),), s3=S3SourceSettings(roots=buckets, write_roots=buckets)
+            development_file_roots=(Path("/"),),
+            s3=S3SourceSettings(endpoint=endpoint.rstrip("/") or None, roots=buckets, write_roots=buckets),
         ),
     )
 
@@ -137,13 +150,13 @@ def _prepare(settings: Settings, wish: Wish, input_url: str) -> _Work:
     with opened_package(wish.model) as packaged:
         artifact = open_artifacts(settings).put(packaged.files).sha256
     folder = settings.jobs_dir / _JOB
-    state = _resumable(folder, artifact, input_url) or _staged(folder, artifact, input_url, settings)
     job = BatchJob(
         id=_JOB, org=_ORG, status=JobStatus.PROCESSING, model=wish.model, artifact=artifact,
         spec=packaged.spec.to_json(), input_url=input_url, created=int(time.time()), epoch=_EPOCH,
         output_format=wish.body.output_format, max_error_rate=wish.body.max_error_rate,
     )  # fmt: skip
-    run = Run(_ORG, _JOB, _EPOCH, artifact, job.spec, state, "plan.json", settings)
+    run = Run(_ORG, _JOB, _EPOCH, artifact, job.spec, Source("", 0, 0, 0), "plan.json", settings)
+    run = replace(run, source=_resumable(folder, artifact, input_url) or _staged(run, input_url))
     return _Work(settings, job, run, Ledger(folder / "committed.jsonl", job))
 
 
@@ -158,14 +171,16 @@ def _resumable(folder: Path, artifact: str, input_url: str) -> Source | None:
     return source if (state["artifact"], state["input_url"]) == (artifact, input_url) else None
 
 
-def _staged(folder: Path, artifact: str, input_url: str, settings: Settings) -> Source:
+def _staged(run: Run, input_url: str) -> Source:
+    """Stage and cut the input of a run that has none yet."""
+    folder, settings = run.folder, run.settings
     shutil.rmtree(folder, ignore_errors=True)
     for each in ("parts", "input"):
         (folder / each).mkdir(parents=True)
     uploads = Uploads(_ORG, _NoUploads(), settings.files_dir)
     source = asyncio.run(stage(input_url, folder / "input", settings, uploads))
-    make_plan(source, folder / "plan.json", settings)
-    state = {"artifact": artifact, "input_url": input_url, "source": source.to_json()}
+    make_plan(replace(run, source=source))
+    state = {"artifact": run.artifact, "input_url": input_url, "source": source.to_json()}
     (folder / _STATE).write_bytes(orjson.dumps(state))  # last: without it nothing here counts
     return source
 
@@ -178,7 +193,7 @@ class _NoUploads:
         return None
 
 
-def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) -> bool:
+def _work(work: _Work, timeout_s: int | None, display: Display) -> bool:
     """Commit every shard; False if Ctrl-C came first.
 
     Raises:
@@ -194,7 +209,7 @@ def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) ->
     pending = [shard.index for shard in plan.shards if shard.index not in committed]
     until = time.monotonic() + timeout_s if timeout_s else None
     try:
-        for rows, bad in _finished(work, pending, workers):
+        for rows, bad in _finished(work, pending):
             done, failed = done + rows, failed + bad
             display.show(done, plan.total, failed)
             if until is not None and time.monotonic() > until:
@@ -206,11 +221,15 @@ def _work(work: _Work, workers: int, timeout_s: int | None, display: Display) ->
     return True
 
 
-def _finished(work: _Work, pending: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+def _finished(work: _Work, pending: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(rows, failed rows) of each shard, once it is committed."""
+    workers = work.settings.batch.workers
     if workers == 1 or len(pending) < _PROCESSES_WORTH_SHARDS:
         _open_worker(work)
-        yield from map(_work_on, pending)
+        try:
+            yield from map(_work_on, pending)
+        finally:
+            _close_worker()
         return
     # Not forked: ONNX Runtime's and Arrow's threads do not survive it.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_process, initargs=(work,))
@@ -230,6 +249,7 @@ def _begin_process(work: _Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _open_worker(work)
+    Finalize(None, _close_worker, exitpriority=1)
 
 
 def _end_with_parent() -> None:
@@ -240,7 +260,14 @@ def _end_with_parent() -> None:
 
 
 def _open_worker(work: _Work) -> None:
+    onnxruntime.set_default_logger_severity(_FATAL)  # it writes a line for each row that fails; so do we
     _worker[:] = [(ShardWorker(work.run, is_niced=False, ledger=work.ledger), work.ledger)]
+
+
+def _close_worker() -> None:
+    """Its thread would keep the process from ending."""
+    worker, _ = _worker.pop()
+    worker.close()
 
 
 def _work_on(shard: int) -> tuple[int, int]:

@@ -5,36 +5,46 @@ restarts and retries are finite here. What is left when they are used up ends th
 bounded by the controller. `DataContext` is global to a process: one job, one runner process.
 
 A pool takes 6 s to start on a quiet machine and 25 s on a busy one (two processes that import Ray Data;
-decisions/0002). So the runner
-begins at once in its own process, starts a pool only when what is left is worth it, and goes on, from the other end,
-until the pool delivers. A shard that both take is committed once. A pool that breaks before it delivers is given up,
-and the runner goes on alone.
+decisions/0002). So the runner begins at once with the crew of its own machine, starts a pool only when what is left is
+worth it, and goes on until the pool delivers. Both begin in front, for progress and a partial output end at the first
+gap: what is committed by then costs the pool a look, and a shard that both take is committed once. A pool that breaks
+before it delivers is given up, and the crew goes on alone.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from batch.background import python_in_background
+from batch.crew import Crew
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
+from batch.stages import ParseStage, PredictStage, WriteStage
 from batch.worker import ShardWorker
+from fyretoolkit.models.manifest import Resources
+
+if TYPE_CHECKING:
+    import ray.data
 
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 20.0
-"""A pool is started for work that would keep the runner alone busy for longer than this."""
+_POOL_WORTH_S = 60.0
+"""A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _NO_PROGRESS_S = 300.0
 """A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
+_NO_GPU = Resources()
 
 Item = dict[str, np.ndarray]
+Work = Callable[["Run", Sequence[int]], Iterator[Item]]
 
 
 def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
@@ -44,15 +54,25 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         RunOverError: `stop` was set, or a worker was fenced off.
         PlatformError: from a worker.
     """
-    if run.model.resources.num_gpus:  # the runner holds no GPU
-        ShardPool(run, shards).drain(stop)
+    if run.model.resources.num_gpus:
+        _run_on_gpus(run, shards, stop)
         return
     waiting = deque(shards)
     pool = _run_until_pool(run, waiting, stop)
     if pool is not None and waiting:
         pool.drain(stop)
+        if given_back := deque(set(waiting).difference(pool.shards)):  # by a hand that died late
+            _run_until_pool(run, given_back, stop)
     elif pool is not None:
         pool.abandon()
+
+
+def _run_on_gpus(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+    """The runner holds no GPU. Shards that killed who predicted them are worked on again by those who may die of it."""
+    left = ShardPool(run, shards, staged).drain(stop)
+    if left:
+        JobLog(run.folder, run.epoch).append("shards_left_over", shards=left)
+        ShardPool(run, left, partial(pooled, is_wary=True)).drain(stop)
 
 
 def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> ShardPool | None:
@@ -60,36 +80,35 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     pool: ShardPool | None = None
     may_pool = True
     worker = ShardWorker(run)
-    began_at, done = time.monotonic(), 0
+    crew = Crew(run, waiting, worker)
     try:
-        while waiting and not (pool and pool.has_begun):
+        while crew.is_busy and not (pool and pool.has_begun):
             if stop.is_set():
                 raise RunOverError
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if (
-                may_pool
-                and worker.turns.share > 1
-                and is_pool_worth(time.monotonic() - began_at, done, len(waiting))
-            ):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
-            worker.work(waiting.pop() if pool else waiting.popleft())
-            done += 1
+            crew.wait()
+        crew.finish()
     finally:
-        worker.close()
+        crew.close()
     return pool
 
 
 def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
-    """Whether `waiting` shards, at the pace of those `done`, would take the runner alone too long."""
+    """Whether `waiting` shards, at the pace of those `done`, would take the runner and its hands too long."""
     return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
 
 
 class ShardPool:
     """Ray Data's pool, driven by a thread of its own so that the runner need not wait while it starts."""
 
-    def __init__(self, run: Run, shards: Sequence[int]) -> None:
+    def __init__(self, run: Run, shards: Sequence[int], work: Work | None = None) -> None:
+        """`work`: a dataset over the shards; None: `pooled`."""
+        self.shards = shards
+        self._work = work or pooled
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._is_abandoned = threading.Event()
         self.failure: BaseException | None = None
@@ -101,8 +120,9 @@ class ShardPool:
         """Whether the pool has finished a shard."""
         return self.failure is None and not self._outcomes.empty()
 
-    def drain(self, stop: threading.Event) -> None:
-        """Wait until the pool has done all its shards. Raises as `run_shards`."""
+    def drain(self, stop: threading.Event) -> list[int]:
+        """Wait until the pool has done all its shards; those that it left over. Raises as `run_shards`."""
+        left: list[int] = []
         while True:
             if stop.is_set():
                 self.abandon()
@@ -112,12 +132,14 @@ class ShardPool:
             except queue.Empty:
                 continue
             if outcome is None:
-                return
+                return left
             if isinstance(outcome, BaseException):
                 raise outcome
             for failure in filter(None, outcome["failure"].tolist()):
                 self.abandon()
                 raise from_failure(failure)
+            if "is_left" in outcome:
+                left += outcome["shard"][outcome["is_left"]].tolist()
 
     def abandon(self) -> None:
         """Let the pool end at its next shard; it ends at the latest with this process, which owns it."""
@@ -126,7 +148,7 @@ class ShardPool:
     def _drive(self, run: Run, shards: Sequence[int]) -> None:
         has_delivered = False
         try:
-            for item in pooled(run, shards):
+            for item in self._work(run, shards):
                 if self._is_abandoned.is_set():
                     return
                 self._outcomes.put(item)
@@ -138,32 +160,64 @@ class ShardPool:
             self._outcomes.put(None)
 
 
-def pooled(run: Run, shards: Sequence[int]) -> Iterator[Item]:
-    """The finished shards, as the pool finishes them; closing the iterator ends the pool."""
-    import ray.data
-    from ray.data import ActorPoolStrategy
-
-    batch = run.settings.batch
-    workers = min(batch.workers, len(shards))
-    wanted = run.model.resources
-    num_gpus = wanted.num_gpus
-    _configure(gpus=workers * num_gpus, patience_s=patience_s(run))
-    items = ray.data.from_items(
-        [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
-    )
-    finished = items.map_batches(
+def pooled(run: Run, shards: Sequence[int], *, is_wary: bool = False) -> Iterator[Item]:
+    """The finished shards, as a pool of `ShardWorker` finishes them; closing the iterator ends the pool."""
+    workers = min(run.settings.batch.workers, len(shards))
+    finished = _items(run, shards, gpu_workers=workers).map_batches(
         ShardWorker,
-        fn_constructor_kwargs={"run": run},
-        batch_size=1,
-        batch_format="numpy",
-        compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-        num_cpus=0,  # a replica has its place whatever workers do; how many may work, their turns say
-        num_gpus=num_gpus or None,
-        accelerator_type=wanted.accelerator_type if num_gpus else None,
-        max_restarts=_MAX_RESTARTS,
-        max_task_retries=_MAX_RESTARTS,
+        fn_constructor_kwargs={"run": run, "is_wary": is_wary},
+        **_pool(workers, run.model.resources),
     )
     yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
+
+
+def staged(run: Run, shards: Sequence[int]) -> Iterator[Item]:
+    """The finished shards of a GPU model, and those left over, in three pools; as `pooled` else.
+
+    Ray Data ends workers on GPUs that find nothing to do, and starts as many as are configured where GPUs are free.
+    """
+    workers = min(run.settings.batch.workers, len(shards))
+    finished = _items(run, shards, gpu_workers=workers)
+    for stage, pool in (
+        (ParseStage, _pool(workers)),
+        (PredictStage, _pool(workers, run.model.resources)),
+        (WriteStage, _pool(1)),
+    ):
+        finished = finished.map_batches(stage, fn_constructor_kwargs={"run": run}, **pool)
+    yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
+
+
+def _items(run: Run, shards: Sequence[int], *, gpu_workers: int) -> ray.data.Dataset:
+    import ray.data
+
+    _configure(gpus=gpu_workers * run.model.resources.num_gpus, patience_s=patience_s(run))
+    return ray.data.from_items(
+        [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
+    )
+
+
+def _pool(workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
+    """The options of a stage's actors: finite restarts, and no CPU.
+
+    A replica has its place whatever workers do; how many of them may be at work, their turns say. A pool on GPUs begins
+    with one worker: the others may never find room.
+    """
+    from ray.data import ActorPoolStrategy
+
+    has_gpus = bool(wanted.num_gpus)
+    return {
+        "batch_size": 1,
+        "batch_format": "numpy",
+        "compute": ActorPoolStrategy(
+            min_size=1 if has_gpus else workers, max_size=workers, max_tasks_in_flight_per_actor=2
+        ),
+        "num_cpus": 0,
+        "num_gpus": wanted.num_gpus or None,
+        "accelerator_type": wanted.accelerator_type if has_gpus else None,
+        "max_restarts": _MAX_RESTARTS,
+        "max_task_retries": _MAX_RESTARTS,
+        "runtime_env": None if has_gpus else {"py_executable": python_in_background()},
+    }
 
 
 def patience_s(run: Run) -> float:

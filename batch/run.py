@@ -116,8 +116,8 @@ def _wish(given: argparse.Namespace) -> Wish:
         PlatformError: `invalid_request`.
     """
     pairs = [text.partition("=") for text in given.metadata]
-    if bad := next((name for name, equals, _ in pairs if not (name and equals)), None):
-        raise PlatformError("invalid_request", f"--metadata {bad!r} is not K=V.")
+    if not all(name and equals for name, equals, _ in pairs):
+        raise PlatformError("invalid_request", "--metadata takes K=V.")
     if given.workers is not None and (given.workers < 1 or not given.local):
         raise PlatformError("invalid_request", "--workers takes a number from 1, together with --local.")
     try:
@@ -188,7 +188,7 @@ def report(job: BatchJob, display: Display) -> None:
     display.say(f"{job.id} is {job.status}: {counts}")
     if job.error is not None:
         display.say(f"{job.error['code']}: {job.error['message']}")
-    if job.destination is not None and job.output is not None:
+    if job.destination is not None and job.output is not None and job.output.get("delivered"):
         names = names_of(parse_url(job.destination), is_partial=bool(job.output["partial"]))
         display.say(f"results: {names.results.shown}\nerrors: {names.errors.shown}")
     elif job.has_results:

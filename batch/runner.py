@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,8 +25,10 @@ from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
 from batch.pipeline import run_shards
+from batch.retries import keep_for_retry, take_retried
 from batch.runs import Run, RunOverError, is_final
-from batch.shards import Plan, cut
+from batch.shards import Layout, Plan, cut
+from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source, stage
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
@@ -41,8 +44,6 @@ from fyretoolkit.store.jobs import JobStore
 Work = Callable[[Run, Sequence[int], threading.Event], None]
 
 _STOP_GRACE_S = 7.0
-_MAX_SHARDS = 4000
-"""A larger input gets larger shards: each shard is a field in Redis and two files."""
 
 
 class BatchRunner:
@@ -127,17 +128,12 @@ class BatchRunner:
 
     async def _process(self, job: BatchJob) -> None:
         await to_thread.run_sync(require_gpus, ModelSpec.from_json(job.spec).resources)
-        plan = job.plan or await self._staged(job)
-        run = Run(
-            self._org,
-            self._job_id,
-            self._epoch,
-            job.artifact,
-            job.spec,
-            Source.from_json(cast(Mapping[str, object], plan["source"])),
-            str(plan["shards"]),
-            self._settings,
-        )
+        if job.plan:
+            source = Source.from_json(cast(Mapping[str, object], job.plan["source"]))
+            run = self._run_over(job, source, str(job.plan["shards"]))
+        else:
+            run = await self._staged(job)
+            job = replace(job, plan=_plan_of(run))
         committed = await self._jobs.committed(self._org, self._job_id)
         pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
         self._log("shards_pending", pending=len(pending), committed=len(committed))
@@ -152,8 +148,13 @@ class BatchRunner:
             raise RuntimeError(f"{succeeded + failed} of {run.plan.total} rows are committed")
         await self._end(job, decide_ending(succeeded, failed, job.max_error_rate))
 
-    async def _staged(self, job: BatchJob) -> Mapping[str, object]:
-        """Bring the input to disk and cut it; what later runs need to know of that.
+    def _run_over(self, job: BatchJob, source: Source, plan_file: str) -> Run:
+        return Run(
+            self._org, self._job_id, self._epoch, job.artifact, job.spec, source, plan_file, self._settings
+        )
+
+    async def _staged(self, job: BatchJob) -> Run:
+        """Bring the input to disk and cut it; what later runs need to know of that is in the job's record.
 
         Names carry the epoch: a run that is fenced off while it stages cannot write over what a newer one staged.
         """
@@ -161,11 +162,14 @@ class BatchRunner:
         folder.mkdir(exist_ok=True)
         await reach_async("stage.before")
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
-        source = await stage(job.input_url, folder, self._settings, uploads)
+        layout = None
+        if job.retry_of is None:
+            source = await stage(job.input_url, folder, self._settings, uploads)
+        else:
+            source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
-        plan_file = self._folder / f"plan-{self._epoch}.json"
-        plan = await to_thread.run_sync(make_plan, source, plan_file, self._settings)
-        staged = {"source": source.to_json(), "shards": plan_file.name}
+        run = self._run_over(job, source, f"plan-{self._epoch}.json")
+        plan = await to_thread.run_sync(make_plan, run, layout)
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
@@ -173,14 +177,14 @@ class BatchRunner:
             self._epoch,
             total=plan.total,
             shard_count=len(plan.shards),
-            plan=staged,
+            plan=_plan_of(run),
             lease_s=self._settings.batch.lease_s,
         )
         if not is_written:
             raise RunOverError
         await reach_async("plan.after")
         self._log("planned", total=plan.total, shards=len(plan.shards))
-        return staged
+        return run
 
     async def _end(self, job: BatchJob, ending: Ending) -> None:
         """Publish what was committed and give the job its status; a run that was fenced off changes nothing.
@@ -193,13 +197,14 @@ class BatchRunner:
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
-                output = await to_thread.run_sync(
+                assembled = await to_thread.run_sync(
                     assemble_committed, self._folder, job, committed, ending.status
                 )
-                if output and job.destination:
+                if assembled and job.destination:
                     await to_thread.run_sync(
-                        deliver, job.destination, self._folder, output, self._settings, self._stop
+                        deliver, job.destination, self._folder, assembled, self._settings, self._stop
                     )
+                output = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, assembled)
             except StoppedError as stopped:
                 raise RunOverError from stopped
             except PlatformError as damage:
@@ -211,7 +216,7 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=None if output is None else output.to_json(),
+            output=_stored(output, is_delivered=job.destination is not None),
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
@@ -263,15 +268,20 @@ class BatchRunner:
         JobLog(self._folder, self._epoch).append(event, **more)
 
 
-def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
-    """Cut a staged input and keep the plan in `plan_file`, durably.
+def _plan_of(run: Run) -> dict[str, object]:
+    """What later runs need to know of a run's input."""
+    return {"source": run.source.to_json(), "shards": run.plan_file}
+
+
+def make_plan(run: Run, layout: Layout | None = None) -> Plan:
+    """Cut the staged input of a run and keep the plan in its folder, durably. `layout`: it is known, and not read.
 
     Raises:
         PlatformError: `invalid_format`, `input_changed`.
     """
-    batch = settings.batch
+    batch, source = run.settings.batch, run.source
     path = Path(source.path)
-    layout = read_layout(
+    layout = layout or read_layout(
         path,
         name=source.name,
         content_type=source.content_type,
@@ -281,11 +291,11 @@ def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
     plan = cut(
         path,
         layout,
-        target_bytes=max(batch.shard_target_bytes, source.size_bytes // _MAX_SHARDS),
+        target_bytes=shard_bytes(source.size_bytes, measure_speed(run, layout), batch),
         max_record_bytes=batch.max_line_bytes,
     )
     source.check(path.stat())
-    spool = Spool(plan_file)
+    spool = Spool(run.folder / run.plan_file)
     try:
         spool.write(plan.to_json())
         spool.publish()
@@ -297,16 +307,26 @@ def make_plan(source: Source, plan_file: Path, settings: Settings) -> Plan:
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
     """Attach what was committed to a job that ended without all of it; its runner does, or else the controller.
 
-    Both may at once: they write the same bytes. Damaged parts give no output, which the job's log says.
+    That is the whole shards before the first gap, which progress counts: who read them while the job was running has
+    read the beginning of its output. Both may at once: they write the same bytes. Damaged parts give no output, which
+    the job's log says.
     """
-    committed = await jobs.committed(job.org, job.id)
+    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
+    job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
-    output = None
+    output, is_delivered = None, False
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
-            output = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
-            if output and job.destination:
-                await to_thread.run_sync(deliver, job.destination, folder, output, settings)
+            assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
+            if assembled and job.destination:
+                await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
+                is_delivered = True
+            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, None if output is None else output.to_json())
+    await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))
+
+
+def _stored(output: dict[str, object] | None, *, is_delivered: bool) -> dict[str, object] | None:
+    """The output as the job has it; `delivered`: it is at the job's destination too."""
+    return output | {"delivered": True} if output and is_delivered else output

@@ -7,7 +7,7 @@ deadline. Whoever notices raises `RunOverError`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard
@@ -29,6 +29,16 @@ class RunOverError(Exception):
     """This run may write nothing more."""
 
 
+class Here:
+    """What this process alone has of a run: its model, once it is loaded. It does not travel."""
+
+    def __init__(self) -> None:
+        self.model: object | None = None
+
+    def __reduce__(self) -> tuple[type[Here], tuple[()]]:
+        return Here, ()
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of a job, as its workers see it. Picklable."""
@@ -42,6 +52,7 @@ class Run:
     plan_file: str
     """The name of the file in the job's folder that holds the shards."""
     settings: Settings
+    here: Here = field(default_factory=Here, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -55,8 +66,17 @@ class Run:
 
     @cached_property
     def plan(self) -> Plan:
-        """The shards, from the job's folder."""
-        return Plan.from_json((self.folder / self.plan_file).read_bytes())
+        """The shards, from the job's folder.
+
+        Raises:
+            PlatformError: `run_failed`, the file is gone or damaged; no later run would find another.
+        """
+        try:
+            return Plan.from_json((self.folder / self.plan_file).read_bytes())
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as damage:
+            raise PlatformError(
+                "run_failed", f"The job's files are damaged: {self.plan_file}. Create the job again."
+            ) from damage
 
     @cached_property
     def model(self) -> ModelSpec:

@@ -44,6 +44,8 @@ class Source:
     content_type: str | None = None
     name: str = ""
     """The file's name where it came from: its suffix says the format."""
+    numbers: str = ""
+    """The file that says which numbers the records had in the job that they failed in (`batch.failed_rows`)."""
 
     def to_json(self) -> dict[str, object]:
         """As the job's plan stores it."""

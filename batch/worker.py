@@ -8,19 +8,20 @@ Data's actor pool, and the runner calls it directly for small inputs.
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from functools import cached_property, partial
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from anyio.from_thread import start_blocking_portal
 
 from batch.attempts import Attempts
+from batch.background import step_back
+from batch.failed_rows import read_numbers, renumbered
 from batch.failpoints import reach
 from batch.gpus import held_device
 from batch.isolation import IsolatedModel
@@ -30,13 +31,14 @@ from batch.model_process import ModelProcess
 from batch.parts import Answer, PartLines, write_part
 from batch.records import BadRecord, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
-from batch.shards import Shard
+from batch.shards import Plan, Shard
 from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
+from fyretoolkit.models.spec import ModelSpec
 from fyretoolkit.store.batch_share import read_share
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.jobs import JobStore
@@ -50,7 +52,8 @@ _OF_THE_MODEL = frozenset({"row_failed", "row_crashed"})
 """Codes of rows that fit the model, and were too much for it."""
 
 T = TypeVar("T")
-Predict = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+Ask = Callable[[Sequence[object]], Sequence[Prediction | ItemError]]
+Flags = Mapping[str, bool]
 
 
 class Commits(Protocol):
@@ -75,30 +78,20 @@ class Predictor(Protocol):
 
 
 def load_model(run: Run) -> Predictor:
-    """The job's model, in this process."""
-    return _loadable(run).load()
+    """The job's model, in this process: loaded once, and kept with the run."""
+    if run.here.model is None:
+        run.here.model = loadable(run).load()
+    return cast(Predictor, run.here.model)
 
 
 def isolate_model(run: Run) -> IsolatedModel:
     """The job's model, in a process that its rows may kill."""
-    return IsolatedModel(lambda: ModelProcess(_loadable(run)))
+    return IsolatedModel(lambda: ModelProcess(loadable(run)))
 
 
-def _loadable(run: Run) -> LoadableModel:
+def loadable(run: Run) -> LoadableModel:
+    """What a process needs to load the job's model on the GPU that this one holds, if it holds one."""
     return LoadableModel(run.settings, run.artifact, run.spec, held_device(run.model.resources.num_gpus))
-
-
-def step_back(niceness: int) -> None:
-    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
-
-    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
-    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
-    permitted, there is that.
-    """
-    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    with suppress(AttributeError, PermissionError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def collect_rarely() -> None:
@@ -120,14 +113,18 @@ class ShardWorker:
         load: Callable[[Run], Predictor] = load_model,
         isolate: Callable[[Run], IsolatedModel] = isolate_model,
         is_niced: bool = True,
+        is_wary: bool = False,
         ledger: Commits | None = None,
     ) -> None:
-        """`ledger`: where commits go, instead of the platform's store."""
+        """`is_wary`: workers died of the shards that it will be given. `ledger`: where commits go, instead of the
+        platform's store.
+        """
         if is_niced:
             step_back(run.settings.batch.worker_niceness)
         self._run = run
         self._load = load
         self._isolated = isolate(run)
+        self._is_wary = is_wary
         self._attempts = Attempts(run.folder)
         self.turns = Turns(
             self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
@@ -149,13 +146,7 @@ class ShardWorker:
 
     @cached_property
     def _reader(self) -> RecordReader:
-        batch = self._run.settings.batch
-        return RecordReader(
-            self._run.plan,
-            row_shape(self._run.model),
-            max_record_bytes=batch.max_line_bytes,
-            max_columns=batch.max_columns,
-        )
+        return reader_of(self._run, self._run.plan)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Ray Data's call: shard numbers in; the same out, each with the failure that ended the run, or ""."""
@@ -182,23 +173,32 @@ class ShardWorker:
             RunOverError: the run must stop.
             PlatformError: the job cannot be done (`input_changed`, the model does not load), or `unavailable`.
         """
-        run = self._run
-        if self._await(self._jobs.is_committed, run.org, run.job_id, index):
+        if self.is_committed(index):
             return
-        with self._turn, self.turns.held(self._check_run), self._attempts.at(index) as deaths:
+        with self._turn, self.at_work(), self._attempts.at(index) as deaths:
             self._log.append("shard_started", shard=index, deaths=deaths)
             reach("shard.started", str(index))
-            lines = self._predicted(run.plan.shards[index], self._chosen(deaths))
-        self._commit(index, lines)
+            lines = self._predicted(self._run.plan.shards[index], self._chosen(deaths))
+        self.commit(index, lines)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Around the work on a shard, but for its commit: waits until it is this worker's turn."""
+        return self.turns.held(self._check_run)
+
+    def is_committed(self, index: int) -> bool:
+        """Whether the shard is in the output already."""
+        return self._await(self._jobs.is_committed, self._run.org, self._run.job_id, index)
 
     def _chosen(self, deaths: int) -> Predictor:
         """The model in this process, or in one that may die: for a shard of which a worker died, and once rows kill."""
-        if not deaths and not self._attempts.is_poisoned:
+        if not (deaths or self._is_wary or self._attempts.is_poisoned):
             return self._model
         self.__dict__.pop("_model", None)  # its memory, and its share of a GPU
+        self._run.here.model = None
         return self._isolated
 
-    def _commit(self, index: int, lines: PartLines) -> None:
+    def commit(self, index: int, lines: PartLines) -> None:
+        """Publish a shard's part. Raises as `work`."""
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
@@ -221,31 +221,26 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        chunk = self._run.source.read(shard)
-        predict = self._question(model, chunk)
-        records = self._reader.read(shard, chunk)
-        while group := list(islice(records, self._group_size)):
-            good = [record for record in group if type(record) is Record]
-            if len(good) < len(group):
-                _add_bad(group, lines)
-            _predict(predict, good, lines)
-            self._check_run()
-            self.turns.take(self._check_run)
+        for group, flags in self.groups(shard, lines):
+            add_outcomes(group, model.predict([record.value for record in group], **flags), lines)
         return lines
 
-    @cached_property
-    def _group_size(self) -> int:
-        """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
-        wanted, model = self._run.settings.batch.rows_per_call, self._run.model
-        return min(wanted, model.max_batch_size) if model.tokenizer else wanted
+    def groups(self, shard: Shard, lines: PartLines) -> Iterator[tuple[list[Record], Flags]]:
+        """The rows of each call of the model, how it is to be asked of them (`Codec.decode`); bad ones go to `lines`.
 
-    def _question(self, model: Predictor, chunk: bytes) -> Predict:
-        """How the model is asked of a chunk's values; see `Codec.decode`."""
-        if self._reader.cells_are_text:
-            return partial(model.predict, cells_are_text=True)
-        if self._run.model.kind == "text" or b"true" in chunk or b"false" in chunk:
-            return model.predict
-        return partial(model.predict, has_booleans=False)
+        Raises:
+            RunOverError: the run must stop.
+        """
+        source = self._run.source
+        chunk = source.read(shard)
+        flags = flags_of(self._reader, self._run.model, chunk)
+        records = iter(renumbered(self._reader.read(shard, chunk), read_numbers(source, shard)))
+        while group := list(islice(records, group_size(self._run))):
+            good = split_off_bad(group, lines)
+            if good:
+                yield good, flags
+            self._check_run()
+            self.turns.take(self._check_run)
 
     def _check_run(self) -> None:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
@@ -278,8 +273,41 @@ def _nobody_says() -> None:
     """The share of a job that no platform knows."""
 
 
-def _predict(predict: Predict, group: list[Record], lines: PartLines) -> None:
-    outcomes = predict([record.value for record in group]) if group else ()
+def reader_of(run: Run, plan: Plan) -> RecordReader:
+    """Reads the shards of `plan` for the run's model."""
+    batch = run.settings.batch
+    return RecordReader(
+        plan, row_shape(run.model), max_record_bytes=batch.max_line_bytes, max_columns=batch.max_columns
+    )
+
+
+def group_size(run: Run) -> int:
+    """Rows of one call. Texts that go through a tokenizer are padded to the longest of their call."""
+    wanted = run.settings.batch.rows_per_call
+    return min(wanted, run.model.max_batch_size) if run.model.tokenizer else wanted
+
+
+def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Flags:
+    """How a model is to be asked for values that come from `chunk`; see `Codec.decode`."""
+    if reader.cells_are_text:
+        return {"cells_are_text": True}
+    if spec.kind == "text" or b"true" in chunk or b"false" in chunk:
+        return {}
+    return {"has_booleans": False}
+
+
+def split_off_bad(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:
+    """The rows that the model can be asked about; the others become error lines."""
+    good = [record for record in group if type(record) is Record]
+    if len(good) < len(group):
+        _add_bad(group, lines)
+    return good
+
+
+def add_outcomes(
+    group: Sequence[Record], outcomes: Sequence[Prediction | ItemError], lines: PartLines
+) -> None:
+    """The model's answers to a group of rows, as lines."""
     answers = []
     for record, outcome in zip(group, outcomes, strict=True):
         if isinstance(outcome, ItemError):

@@ -80,7 +80,7 @@ def s3() -> Iterator[S3Server]:
 GPU_WITHOUT_CUDA = {"FYRE_TEST_GPUS": "1"}
 """Of the running platform: one that Ray counts and nobody has. Tests of GPUs that work have a platform of their own."""
 OPEN_BUCKET = "opened"
-"""The one bucket of the S3 server that callers of the running platform may name."""
+"""The one bucket of the S3 server that callers of the running platform may name, to read and to write."""
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +89,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator
 
     Redis, Ray, Serve, controller, ingress and the demo models.
     """
-    overrides = {**SHORTENED, "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET]}}}
+    overrides = {
+        **SHORTENED,
+        "egress": {"s3": {**s3.settings, "roots": [OPEN_BUCKET], "write_roots": [OPEN_BUCKET]}},
+    }
     copy = RunningPlatform.in_folder(tmp_path_factory.mktemp("platform"), overrides)
     copy.environ.update({**GPU_WITHOUT_CUDA, "FYRE_FAILPOINTS": "1"})
     try:

@@ -140,11 +140,18 @@ class BatchSettings(_Section):
     """The share of the machine that batch jobs take, and the caps on their input."""
 
     max_running_jobs: Positive = 2
+    max_running_jobs_per_organization: Positive = 2
+    standby_runners: int = Field(default=1, ge=0, le=100)
+    """Runners without a job, for jobs that are done in a second; 0: none."""
     workers: Positive = 2
     worker_num_cpus: float = 0.5
     worker_niceness: int = 19
-    shard_target_bytes: Positive = 256 << 10
-    rows_per_call: Positive = 64
+    shard_s: Seconds = 1
+    """How long a worker shall be busy with a shard."""
+    shard_min_bytes: Positive = 4 << 10
+    shard_target_bytes: Positive = 4 << 20
+    """At most, however quick the model is, and where its speed is not known: a worker holds a shard in memory."""
+    rows_per_call: Positive = 256
     max_line_bytes: Positive = 1 << 20
     max_columns: Positive = 1000
     max_input_bytes: Positive = 10 << 30
@@ -189,6 +196,7 @@ class QuotaSettings(_Section):
     models: Positive | None = 1000
     deployments: Positive | None = 200
     file_bytes: Positive | None = 100 << 30
+    queued_jobs: Positive | None = 1000
 
 
 class DownloadSettings(_Section):

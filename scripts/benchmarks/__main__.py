@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.benchmarks import deploy, fairness, mixed, overload, pages, predict, scaling, soak
+from scripts.benchmarks import (
+    batch,
+    beside,
+    deploy,
+    fairness,
+    jobs,
+    mixed,
+    overload,
+    pages,
+    predict,
+    scaling,
+    soak,
+)
 from scripts.ending import ending_in_order
 
 BENCHMARKS = {
@@ -17,6 +29,9 @@ BENCHMARKS = {
     "scaling": scaling,
     "soak": soak,
     "deploy": deploy,
+    "batch": batch,
+    "beside": beside,
+    "jobs": jobs,
 }
 
 

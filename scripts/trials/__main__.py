@@ -6,7 +6,18 @@ import argparse
 import sys
 
 from scripts.ending import ending_in_order
-from scripts.trials import artifacts, batch, deploy, generated, scale, urls, violations
+from scripts.trials import (
+    artifacts,
+    batch,
+    cancel,
+    deploy,
+    generated,
+    rows,
+    scale,
+    urls,
+    violations,
+    webhooks,
+)
 
 TRIALS = {
     "violations": violations,
@@ -14,8 +25,11 @@ TRIALS = {
     "artifacts": artifacts,
     "deploy": deploy,
     "batch": batch,
+    "rows": rows,
     "scale": scale,
+    "cancel": cancel,
     "urls": urls,
+    "webhooks": webhooks,
 }
 
 

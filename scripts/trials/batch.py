@@ -41,6 +41,8 @@ _BROKEN = (b'{"id": "broken", "text": 42}\n', b'{"id": "broken", "te\n')
 _BROKEN_EVERY = 97
 _COPIES, _POOLED_COPIES = 8, 48
 """Of the glosses: about 48 shards, and as many more as make the runner start a pool."""
+_MOST_POOLED = 5
+"""Jobs with a pool: each may be done before all of its blows were dealt."""
 _BEFORE_RESTART = 10
 """Shards."""
 _PATIENCE_S = 180.0
@@ -88,6 +90,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, default=len(BLOWS), help=f"of {len(BLOWS)}, each with 3 kills (all)"
     )
+    parser.add_argument("--skip", type=int, default=0, help="leave so many of them out, the first ones (0)")
     parser.add_argument(
         "--workers", type=int, default=len(POOLED_BLOWS), help="kills of workers of the pool (15)"
     )
@@ -97,15 +100,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the kills by kind and the verdicts; 1 if a line does not hold."""
     introduce()
-    blows, pooled = BLOWS[: options.jobs], POOLED_BLOWS[: options.workers]
+    blows, pooled = BLOWS[options.skip :][: options.jobs], POOLED_BLOWS[: options.workers]
     with (
         tempfile.TemporaryDirectory(prefix="fyre-rows-") as folder,
         running_platform(SMALL_SHARDS, has_demo_models=True, environ={"FYRE_FAILPOINTS": "1"}) as platform,
     ):
         trial = Trial(platform, Path(folder))
         jobs = [trial.disturbed(each) for each in blows]
-        if pooled:
-            jobs.append(trial.disturbed(pooled, copies=_POOLED_COPIES))
+        jobs += trial.pooled(pooled)
         restarts = [] if options.no_restart else judge([trial.restarted()])
     print("\n" + table(jobs) + "\n")
     planned = sum(map(len, blows)) + len(pooled)
@@ -143,12 +145,21 @@ class Trial:
                     rule = arm(self._platform, following, next(self._numbers))
             return self._seen(watch, client, hits, copies)
 
+    def pooled(self, blows: Sequence[Blow]) -> list[DisturbedJob]:
+        """Longer jobs, in which the workers of the pool are killed, until each has been dealt its blows."""
+        jobs: list[DisturbedJob] = []
+        while blows and len(jobs) < _MOST_POOLED:
+            jobs.append(self.disturbed(blows, copies=_POOLED_COPIES))
+            blows = blows[len(jobs[-1].hits) :]
+        return jobs
+
     def restarted(self) -> DisturbedJob:
         """One job, in whose middle everything is stopped and started."""
         with self._job(self._copies) as (watch, client):
             until(lambda: len(watch.committed_at) >= _BEFORE_RESTART, timeout_s=_PATIENCE_S, what="commits")
             at = time.time()
             self._platform.down()
+            assert self._platform.processes() == []
             self._platform.up()
             hit = Hit(Blow(Kind.EVERYTHING, "down and up"), at, self._recovered_after_s(watch, at))
             return self._seen(watch, client, [hit], self._copies)

@@ -38,19 +38,22 @@ async def test_a_job_is_accepted_as_queued(bench: Bench) -> None:
 
 
 async def test_a_job_says_how_many_are_before_it(bench: Bench) -> None:
-    """In the answer to its creation, alone and in the list; over all organizations; nothing once it left the queue."""
+    """In the answer to its creation, alone and in the list; nothing once it left the queue.
+
+    Over all organizations: another's first job is in front of this one's second.
+    """
     await bench.add_model("digits")
     created = [(await post_job(bench)).json() for _ in range(4)]
     assert [job["queue_position"] for job in created] == [1, 2, 3, 4]
     foreign = await bench.request(
         "POST", "/batch/digits", key=await bench.add_key("org_a"), json={"input_url": INPUT}
     )
-    assert foreign.json()["queue_position"] == 5
+    assert foreign.json()["queue_position"] in (1, 2)
     names = [job["id"] for job in created]
     await bench.services.jobs.claim_run(DEMO_ORG, names[0], lease_s=10)
     await bench.request("POST", f"/jobs/{names[2]}/cancel")
     positions = [(await bench.request("GET", f"/jobs/{name}")).json()["queue_position"] for name in names]
-    assert positions == [None, 1, None, 2]
+    assert positions == [None, 2, None, 3]
     listed = (await bench.request("GET", "/jobs")).json()["data"]
     assert [job["queue_position"] for job in listed] == positions[::-1]
 

@@ -36,6 +36,7 @@ OPERATIONS = {
     "/jobs": {"get"},
     "/jobs/{job_id}": {"get"},
     "/jobs/{job_id}/cancel": {"post"},
+    "/jobs/{job_id}/retry": {"post"},
     "/jobs/{job_id}/deliveries": {"get"},
     "/jobs/{job_id}/deliveries/{delivery_id}/redeliver": {"post"},
     "/jobs/{job_id}/errors": {"get"},

@@ -160,15 +160,15 @@ async def test_head_tells_how_much_is_committed(bench: Bench) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 async def test_a_canceled_job_has_its_results_at_once(bench: Bench, form: str) -> None:
-    """Before anyone assembled them: all that was committed, as the assembled file will have it."""
+    """Before anyone assembled them: the shards before the first gap, which progress counts, as the file will be."""
     job_id = await start_job(bench, output_format=form)
-    await commit(bench, job_id, 0, 2)
+    await commit(bench, job_id, 0, 1, 3)
     canceled = (await bench.request("POST", f"/jobs/{job_id}/cancel")).json()
-    assert canceled["partial"] is True
+    assert (canceled["partial"], canceled["progress"]["processed"]) == (True, 2 * ROWS)
     early = await bench.request("GET", canceled["output_url"], key=None)
     errors = await bench.request("GET", canceled["errors_url"], key=None)
     assert (early.status_code, early.headers["x-fyre-partial"]) == (200, "true")
-    assert _indices(errors.content) == [1, 7]
+    assert _indices(errors.content) == [1, 4]
     job = await stored_job(bench, job_id)
     await assemble_partial(bench.services.jobs, job, bench.services.settings)
     assert (await stored_job(bench, job_id)).output is not None

@@ -23,13 +23,18 @@ LIMIT = 3
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Three of each, thirty bytes of files."""
-    quotas = QuotaSettings(api_keys=LIMIT, models=LIMIT, deployments=LIMIT, file_bytes=10 * LIMIT)
+    quotas = QuotaSettings(
+        api_keys=LIMIT, models=LIMIT, deployments=LIMIT, file_bytes=10 * LIMIT, queued_jobs=LIMIT
+    )
     return settings.model_copy(update={"quotas": quotas})
 
 
 async def _create(bench: Bench, resource: str, number: int, key: str) -> Any:
     if resource == "file_bytes":
         return await bench.request("POST", "/files", key=key, content=b"0123456789")
+    if resource == "queued_jobs":
+        body = {"input_url": "https://data.example/rows.jsonl"}
+        return await bench.request("POST", "/batch/digits", key=key, json=body)
     body: dict[str, Any] = {
         "api_keys": {"name": "x"},
         "models": {"id": f"m{number}", "status": "training"},
@@ -38,8 +43,8 @@ async def _create(bench: Bench, resource: str, number: int, key: str) -> Any:
     return await bench.request("POST", f"/{resource}", key=key, json=body)
 
 
-@sentence("quotas-1", "quotas-2", "quotas-3", "quotas-4", "quotas-5")
-@pytest.mark.parametrize("resource", ["api_keys", "models", "deployments", "file_bytes"])
+@sentence("quotas-1", "quotas-2", "quotas-3", "quotas-4", "quotas-5", "quotas-6")
+@pytest.mark.parametrize("resource", ["api_keys", "models", "deployments", "file_bytes", "queued_jobs"])
 async def test_of_simultaneous_creations_as_many_succeed_as_are_allowed(bench: Bench, resource: str) -> None:
     """The others are told what limits them and leave nothing behind; another organization has its own."""
     await bench.add_model("digits")
@@ -47,7 +52,7 @@ async def test_of_simultaneous_creations_as_many_succeed_as_are_allowed(bench: B
     is_there = 1 if resource == "api_keys" else 0
     answers = await asyncio.gather(*(_create(bench, resource, number, key) for number in range(2 * LIMIT)))
     refused = [each.json()["error"] for each in answers if each.status_code == 409]
-    assert sum(each.status_code == 201 for each in answers) == LIMIT - is_there
+    assert sum(each.status_code in (201, 202) for each in answers) == LIMIT - is_there
     assert len(refused) == LIMIT + is_there
     limit = 10 * LIMIT if resource == "file_bytes" else LIMIT
     for error in refused:
@@ -55,7 +60,20 @@ async def test_of_simultaneous_creations_as_many_succeed_as_are_allowed(bench: B
         assert str(limit) in error["message"]
     if resource == "file_bytes":
         assert len(list(bench.services.settings.files_dir.iterdir())) == LIMIT
-    assert (await _create(bench, resource, 99, other)).status_code == 201
+    assert (await _create(bench, resource, 99, other)).status_code in (201, 202)
+
+
+@sentence("quotas-6")
+async def test_a_job_that_began_leaves_the_queue(bench: Bench) -> None:
+    """There is room for another; so there is for one canceled."""
+    await bench.add_model("digits")
+    key = await bench.add_key("org_a")
+    made = [(await _create(bench, "queued_jobs", 0, key)).json()["id"] for _ in range(LIMIT)]
+    assert (await _create(bench, "queued_jobs", 0, key)).status_code == 409
+    await bench.services.jobs.claim_run("org_a", made[0], lease_s=60)
+    await bench.request("POST", f"/jobs/{made[1]}/cancel", key=key)
+    answers = [(await _create(bench, "queued_jobs", 0, key)).status_code for _ in range(3)]
+    assert answers == [202, 202, 409]
 
 
 @pytest.mark.parametrize("resource", ["api_keys", "file_bytes"])
@@ -153,9 +171,11 @@ async def test_a_key_that_ends_within_the_call_makes_no_key(
 
 async def test_a_platform_without_quotas_has_none(bench: Bench) -> None:
     """`null` in the settings."""
+    await bench.add_model("digits")
     services = bench.services
-    unlimited = QuotaSettings(api_keys=None, models=None, deployments=None, file_bytes=None)
+    unlimited = QuotaSettings(api_keys=None, models=None, deployments=None, file_bytes=None, queued_jobs=None)
     object.__setattr__(services, "settings", services.settings.model_copy(update={"quotas": unlimited}))
     for number in range(LIMIT + 1):
-        for resource in ("api_keys", "models", "file_bytes"):
-            assert (await _create(bench, resource, number, await bench.add_key(DEMO_ORG))).status_code == 201
+        for resource in ("api_keys", "models", "file_bytes", "queued_jobs"):
+            made = await _create(bench, resource, number, await bench.add_key(DEMO_ORG))
+            assert made.status_code in (201, 202)

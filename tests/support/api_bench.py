@@ -165,7 +165,8 @@ class Bench:
 
 
 PERMANENT = re.compile(
-    r"fyre:(key:.*|controller:epoch|routes:version|deployments|jobs:(open|queued|unassembled)|downloads:secret|files"
+    r"fyre:(key:.*|controller:epoch|routes:version|deployments|jobs:(open|waiting|running|started|unassembled)"
+    r"|runners:standby|downloads:secret|files"
     r"|outbox(:turns|:sending|:senders)?|models:preparing|organizations|organization:[^:]+|operators|assignment:.*"
     r"|org:[^:]+:(outbox(:.+)?|webhook_secret|keys|active_keys|admins|models(:[a-z]+)?|deployments(:by_model)?|jobs|files(:sizes)?|model:[^:]+"
     r"|deployment:[^:]+(:events)?|job:[^:]+(:shards)?))"

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def test_csv_with_newlines_in_cells(client: httpx.Client, glosses: Path, tmp_pat
 
 
 def test_three_broken_rows_of_ten(client: httpx.Client, tmp_path: Path) -> None:
-    """Bad JSON, a missing field, a wrong type: three error lines with their line numbers, seven results, completed."""
+    """Bad JSON, a missing field, a wrong type: three error lines with their line numbers, seven results, completed.
+
+    Retried, the three alone fail again, each in the same words.
+    """
     rows = [json.dumps({"id": f"r{number}", "text": f"sentence {number}"}) for number in range(10)]
     rows[2] = '{"id": "r2", "text": "unfinished'
     rows[5] = '{"id": "r5", "word": "no text"}'
@@ -91,6 +95,18 @@ def test_three_broken_rows_of_ten(client: httpx.Client, tmp_path: Path) -> None:
     assert [(error["index"], error["line"]) for error in errors] == [(2, 3), (5, 6), (8, 9)]
     assert all(error["error"]["code"] and error["error"]["message"] for error in errors)
     assert [line["index"] for line in lines(client, job["output_url"])] == [0, 1, 3, 4, 6, 7, 9]
+    path.unlink()
+    answer = client.post(f"/jobs/{job['id']}/retry")
+    assert answer.status_code == 202, answer.text
+    again = finished(client, answer.json()["id"])
+    assert (again["retry_of"], again["progress"]["total"]) == (job["id"], 3)
+    assert (again["status"], again["error"]["code"]) == ("failed", "all_rows_failed")
+
+    def kept() -> list[dict[str, Any]] | None:
+        found = client.get(again["errors_url"])
+        return [json.loads(line) for line in found.text.splitlines()] if found.status_code == 200 else None
+
+    assert until(kept, timeout_s=10, what="the errors of the retry") == errors
 
 
 @pytest.fixture
@@ -107,15 +123,15 @@ def runners(platform: RunningPlatform) -> list[int]:
 
 
 def committed_rows(platform: RunningPlatform, job_id: str) -> list[int]:
-    """The indexes of all rows of the shards that are committed by the job's log, in order."""
+    """The indexes of all rows of the shards that are committed by the job's log, in order, up to the first gap."""
     folder = platform.home / "jobs" / job_id
     events = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
     committed = {event["shard"] for event in events if event["event"] == "shard_committed"}
     (plan_file,) = folder.glob("plan-*.json")
+    shards = Plan.from_json(plan_file.read_bytes()).shards
     return [
         index
-        for shard in Plan.from_json(plan_file.read_bytes()).shards
-        if shard.index in committed
+        for shard in takewhile(lambda shard: shard.index in committed, shards)
         for index in range(shard.first_record, shard.first_record + shard.records)
     ]
 

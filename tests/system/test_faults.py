@@ -1,6 +1,6 @@
 """`kill -9` in the middle, and a restart of everything: nothing accepted is lost, nothing is done twice.
 
-`scripts/chaos scale` is among them.
+`scripts/chaos scale` is among them, and `scripts/chaos batch` in short.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ import httpx
 import pytest
 
 from scripts.trials import scale
+from scripts.trials.batch import Trial
+from scripts.trials.faults.blows import Blow, Kind
+from scripts.trials.faults.recovery import judge, judge_reach
 from tests.support.platform import RunningPlatform, finished, lines, submit, until
 from tests.support.sentences import sentence
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture
-def long_input(glosses: Path, tmp_path: Path) -> Path:
-    """29,420 rows, about 60 shards."""
-    path = tmp_path / "long.jsonl"
-    path.write_bytes(glosses.read_bytes() * 10)
-    return path
+FEW_BLOWS = (
+    Blow(Kind.CONTROLLER, "claim.after"),
+    Blow(Kind.RUNNER, "part.aside", 2),
+    Blow(Kind.REDIS, "commit.before", is_held=True),
+    Blow(Kind.RUNNER, "commit.after"),
+    Blow(Kind.REDIS, "finish.before", is_held=True),
+)
+
+
+@pytest.fixture(scope="module")
+def trial(platform: RunningPlatform, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    """A job of 48 shards has run undisturbed."""
+    return Trial(platform, tmp_path_factory.mktemp("rows"))
 
 
 def job_log(platform: RunningPlatform, job_id: str) -> list[dict[str, Any]]:
@@ -40,37 +50,14 @@ def output_digest(client: httpx.Client, job: dict[str, Any]) -> str:
     return hashlib.sha256(client.get(job["output_url"]).content).hexdigest()
 
 
-def committed_shards(platform: RunningPlatform, job_id: str) -> list[int]:
-    """The shards that the log says are committed."""
-    return [event["shard"] for event in job_log(platform, job_id) if event["event"] == "shard_committed"]
-
-
 @sentence("jobs-6")
-def test_kills_change_no_byte(client: httpx.Client, platform: RunningPlatform, long_input: Path) -> None:
-    """Runner and controller killed mid-job: the output of an undisturbed run, and no committed shard runs again."""
-    undisturbed = finished(client, submit(client, "sentiment-v1", long_input.as_uri()))
-    name = submit(client, "sentiment-v1", long_input.as_uri())
-
-    def shards_committed(count: int) -> bool:
-        return client.get(f"/jobs/{name}").json()["progress"]["processed"] > count
-
-    until(lambda: shards_committed(1000), timeout_s=60, what="the first commits")
-    platform.kill("ray::RunnerActor")
-    platform.kill("ray::ControllerActor")
-    job = finished(client, name)
-    assert job["status"] == "completed"
-    assert job["progress"]["processed"] == 29_420
-    assert output_digest(client, job) == output_digest(client, undisturbed)
-    log = job_log(platform, name)
-    assert max(event["epoch"] for event in log) >= 2, "the second run did the rest"
-    assert len({event["shard"] for event in log if event["event"] == "shard_committed"}) >= 40
-    done: set[int] = set()
-    for event in log:
-        if event["event"] == "shard_started":
-            assert event["shard"] not in done, "a committed shard ran again"
-        elif event["event"] == "shard_committed":
-            done.add(event["shard"])
-    assert len(committed_shards(platform, name)) == len(done)
+def test_kills_change_no_byte(platform: RunningPlatform, trial: Trial) -> None:
+    """`scripts/chaos batch` in short: output and errors of an undisturbed run, and no committed shard runs again."""
+    job = trial.disturbed(FEW_BLOWS)
+    findings = [*judge([job]), *judge_reach([job], len(FEW_BLOWS))]
+    assert [finding.what for finding in findings if not finding.is_met] == []
+    log = job_log(platform, job.id)
+    assert max(event["epoch"] for event in log) >= 3, "two runs were killed, the third did the rest"
 
 
 def test_a_pool_of_workers_survives_the_loss_of_one(
@@ -154,14 +141,17 @@ def test_what_an_operator_scaled_in_serve_stays_scaled(platform: RunningPlatform
     assert [finding.what for finding in scale.conduct(platform) if not finding.is_met] == []
 
 
-def test_down_and_up_keep_everything(client: httpx.Client, platform: RunningPlatform, glosses: Path) -> None:
-    """Jobs, models and deployments are there after a restart, outputs readable, predictions answered."""
+def test_down_and_up_keep_everything(
+    client: httpx.Client, platform: RunningPlatform, trial: Trial, glosses: Path
+) -> None:
+    """Jobs, models and deployments are there after a restart, outputs readable, predictions answered.
+
+    It comes in the middle of a job, which goes on behind its last commit.
+    """
     job = finished(client, submit(client, "sentiment-v1", glosses.as_uri()))
     before = output_digest(client, job)
     models = client.get("/models").json()["data"]
-    platform.down()
-    assert platform.processes() == []
-    platform.up()
+    assert [finding.what for finding in judge([trial.restarted()]) if not finding.is_met] == []
     assert client.get(f"/jobs/{job['id']}").json()["status"] == "completed"
     assert output_digest(client, job) == before
     assert [each["id"] for each in client.get("/models").json()["data"]] == [each["id"] for each in models]

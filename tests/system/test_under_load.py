@@ -12,6 +12,8 @@ import pytest
 from scripts.benchmarks.behaviour.mixture import Entry, digits, sentiment
 from scripts.benchmarks.behaviour.patience import Plan, call_patiently, statuses_of
 from scripts.benchmarks.behaviour.stage import deploy, target_of
+from scripts.benchmarks.beside import glosses, measure
+from scripts.benchmarks.beside import judge as judge_beside
 from scripts.benchmarks.comparison.workloads import WORKLOADS, Workload
 from scripts.benchmarks.mixed import Round, judge, missing_kinds, prepare, start
 from tests.support.platform import RunningPlatform
@@ -71,3 +73,14 @@ def test_who_is_refused_and_obeys_is_served(platform: RunningPlatform, slow: Wor
     assert all(b'"overloaded"' in answer.body and answer.retry_after_s >= 1 for answer in refusals)
     assert [record.given_up for record in records] == [0] * _CALLERS
     assert [len(record.tries) for record in records] == [1] * _CALLERS
+
+
+def test_a_job_gets_on_beside_predictions_that_are_all_answered(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """Neither starves the other: what `scripts/bench beside` measures, in short."""
+    workload = sentiment(requests=100, rows=(1,))
+    target = target_of(platform, workload.name, workload.bodies)
+    alone, beside = measure(platform, target, glosses(tmp_path, 50), rate_per_s=50, seconds=3.0, rounds=1)
+    findings = judge_beside(alone, beside)
+    assert [finding.what for finding in findings[1:] if not finding.is_met] == []

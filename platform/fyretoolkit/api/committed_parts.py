@@ -34,20 +34,17 @@ class CommittedParts:
     async def of(self, job: BatchJob) -> list[Part]:
         """In the order in which they will be assembled. Do not change the list.
 
-        Of a job that still runs those before the first gap: what comes later must only add to them.
+        They are those before the first gap: what comes later must only add to them.
         """
         known = self._known.setdefault((job.org, job.id), _Known())
         self._known.move_to_end((job.org, job.id))
         if len(self._known) > _JOBS_KEPT:
             self._known.popitem(last=False)
         async with known.lock:
-            if is_terminal(JOB, job.status) and not known.is_whole:
-                found = await self._jobs.committed(job.org, job.id)
-                known.parts = await asyncio.to_thread(_parts, [found[shard] for shard in sorted(found)])
-                known.is_whole = True
-            elif not known.is_whole:
+            if not known.is_whole:
                 found_next = await self._jobs.committed_prefix(job.org, job.id, len(known.parts))
                 known.parts = known.parts + await asyncio.to_thread(_parts, found_next)
+                known.is_whole = is_terminal(JOB, job.status)
             return known.parts
 
 

@@ -120,7 +120,7 @@ class _Asked:
     async def committed(self) -> list[PartFile] | None:
         """The files of the committed parts, in the order in which they will be assembled; None: there are none.
 
-        Of a job that still runs those before the first gap: what comes later must only add to them.
+        They are those before the first gap: what comes later must only add to them.
         """
         parts = await self.services.committed.of(self.job)
         return [getattr(part, _FIELDS[self.kind]) for part in parts] or None

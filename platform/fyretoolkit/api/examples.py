@@ -65,6 +65,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "idempotency_key": "reviews-2026-11-22",
         }
     ],
+    "JobRetry": [{"idempotency_key": "reviews-2026-11-22-again", "metadata": {"attempt": 2}}],
     "JobResource": [
         {
             "id": _JOB,

@@ -25,6 +25,7 @@ from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.downloads import DownloadSecret
 from fyretoolkit.store.files import FileStore
+from fyretoolkit.store.job_queue import JobQueue
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.limits import LimitStore
 from fyretoolkit.store.metrics import MetricsStore
@@ -46,6 +47,7 @@ class Services:
     models: ModelStore
     deployments: DeploymentStore
     jobs: JobStore
+    queue: JobQueue
     deliveries: DeliveryStore
     webhook_secrets: WebhookSecretStore
     committed: CommittedParts
@@ -103,6 +105,7 @@ def open_services(
         models=models,
         deployments=deployments,
         jobs=jobs,
+        queue=JobQueue(store),
         deliveries=DeliveryStore(store),
         webhook_secrets=WebhookSecretStore(store),
         committed=CommittedParts(jobs),

@@ -1,4 +1,4 @@
-"""Starting the runs of batch jobs: one detached actor for each, replaced when it dies or hangs.
+"""Starting the runs of batch jobs: each in a detached actor, replaced when that dies or hangs.
 
 The controller only starts runs. What a run does, and how it ends the job, is the runner's own business, fenced by its
 epoch; so a controller that dies changes nothing for the jobs that are running. Beside its look it does what
@@ -10,26 +10,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 import ray
 
-from batch.actor import NAMESPACE, create_runner, runner_name
+from batch.actor import create_runner, runner_name
 from batch.failpoints import reach_async
 from batch.leftovers import assemble_left, remove_unowned
 from fyretoolkit.control.batch_share import BatchShare, free_cpus
+from fyretoolkit.control.runners import StandbyRunners, find_actor
 from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.core.job_queue import plan_starts
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.job_queue import JobQueue
 from fyretoolkit.store.jobs import JobStore
+from fyretoolkit.store.runners import RunnerStore
 
 logger = logging.getLogger(__name__)
 
 _STARTING_LEASE_S = 60.0
 """The first lease of a run covers the start of its process; the runner renews it with its own, shorter one."""
+_GIVEN_LEASE_S = 15.0
+"""The same where the process is there already."""
 _OWN_END_S = 60.0
 """So long a living runner may take to assemble the output of its job before the controller does."""
 _LOOK_AGAIN_S = 10.0
@@ -37,12 +44,14 @@ _REMOVE_EVERY_S = 3600.0
 
 
 class JobReconciler:
-    """Sees to it that every open job has a living run, up to the configured number of jobs at once."""
+    """Sees to it that every open job has a living run, up to the configured numbers of jobs at once."""
 
     def __init__(self, settings: Settings, store: Store, jobs: JobStore) -> None:
         self._settings = settings
         self._store = store
         self._jobs = jobs
+        self._queue = JobQueue(store)
+        self._standby = StandbyRunners(settings, RunnerStore(store))
         self._share = BatchShare(settings.batch, store, free_cpus)
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
@@ -51,20 +60,38 @@ class JobReconciler:
     async def tick(self) -> bool:
         """Plan once and start what is due. True while a job is open, so the next look is soon."""
         await self._tidy_beside()
-        jobs = await self._jobs.open_jobs()
-        if not jobs:
-            return False
+        await self._standby.look()
+        lines = await self._queue.lines()
+        if lines:
+            await self._replace_runs()
+            await self._start_queued()
+        await self._standby.refill()
+        return bool(lines)
+
+    async def _replace_runs(self) -> None:
+        running = await self._queue.running()
         commands = plan_runs(
-            jobs,
-            await run_in(SERVE, _live_runs, jobs),
+            running,
+            await run_in(SERVE, _live_runs, running),
             await self._store.now_ms(),
-            max_running=self._settings.batch.max_running_jobs,
             max_runs=self._settings.batch.max_runs,
         )
         for command in commands:
             await self._carry_out(command)
-        await self._share.tick(sum(job.status is JobStatus.PROCESSING for job in jobs))
-        return True
+        await self._share.tick(len(running))
+
+    async def _start_queued(self) -> None:
+        """Whoever's turn it is: their oldest jobs, in turn."""
+        batch = self._settings.batch
+        turns = plan_starts(
+            await self._queue.lines(),
+            max_running=batch.max_running_jobs,
+            max_per_organization=batch.max_running_jobs_per_organization,
+        )
+        first = {org: await self._queue.first(org, count) for org, count in Counter(turns).items()}
+        for org in turns:
+            if first[org]:
+                await self._start_run(first[org].pop(0), None)
 
     async def _tidy_beside(self) -> None:
         """Start the task that tidies up, if there is something to do and none is running."""
@@ -79,7 +106,8 @@ class JobReconciler:
         try:
             await assemble_left(self._jobs, self._settings, _is_with_its_runner)
             if time.monotonic() >= self._remove_at:
-                self._remove_at = time.monotonic() + _REMOVE_EVERY_S
+                self._remove_at = time.monotonic() + min(_REMOVE_EVERY_S, self._settings.batch.job_ttl_s)
+                await self._queue.enlist(await self._jobs.open_jobs())
                 await remove_unowned(self._jobs, self._settings)
         except Exception:
             logger.exception("tidying up failed; it is tried again")
@@ -95,14 +123,24 @@ class JobReconciler:
     async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
-            await run_in(SERVE, _end_runner, job.id, dead_epoch)
+            await run_in(SERVE, _end_runner, job)
         await reach_async("claim.before", job.id)
-        epoch = await self._jobs.claim_run(job.org, job.id, lease_s=_STARTING_LEASE_S, dead_epoch=dead_epoch)
+        runner = self._standby.take(job.org)
+        epoch = await self._jobs.claim_run(
+            job.org,
+            job.id,
+            lease_s=_GIVEN_LEASE_S if runner and runner.is_up else _STARTING_LEASE_S,
+            dead_epoch=dead_epoch,
+            runner=runner,
+        )
         if epoch is None:
+            if runner is not None:
+                self._standby.give_back(runner)
             return
         await reach_async("claim.after", job.id)
         logger.info("job %s: run %d starts", job.id, epoch)
-        await run_in(SERVE, create_runner, job.org, job.id, epoch)
+        if runner is None:
+            await run_in(SERVE, create_runner, job.org, job.id, epoch)
         await reach_async("create.after", job.id)
 
 
@@ -110,26 +148,20 @@ async def _is_with_its_runner(job: BatchJob) -> bool:
     """Whether the runner of a job that ended is alive and has had little time yet."""
     if time.time() > (job.finished or 0) + _OWN_END_S:
         return False
-    return await run_in(SERVE, _runner, job.id, job.epoch) is not None
+    return await run_in(SERVE, _runner, job) is not None
 
 
 def _live_runs(jobs: Iterable[BatchJob]) -> dict[str, int]:
-    return {
-        job.id: job.epoch
-        for job in jobs
-        if job.status is JobStatus.PROCESSING and _runner(job.id, job.epoch) is not None
-    }
+    return {job.id: job.epoch for job in jobs if _runner(job) is not None}
 
 
-def _runner(job_id: str, epoch: int) -> ray.actor.ActorHandle | None:
-    try:
-        return ray.get_actor(runner_name(job_id, epoch), namespace=NAMESPACE)
-    except ValueError:  # Ray's word for "no such living actor"
-        return None
+def _runner(job: BatchJob) -> ray.actor.ActorHandle | None:
+    """The living actor that has the job's newest run."""
+    return find_actor(job.runner or runner_name(job.id, job.epoch))
 
 
-def _end_runner(job_id: str, epoch: int) -> None:
+def _end_runner(job: BatchJob) -> None:
     """End a runner that hangs; one that is dead already is not there to be found."""
-    runner = _runner(job_id, epoch)
+    runner = _runner(job)
     if runner is not None:
         ray.kill(runner)

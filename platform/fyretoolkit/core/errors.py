@@ -108,6 +108,14 @@ _REQUEST: dict[str, ErrorKind] = {
     "job_not_cancelable": _kind(
         409, "A completed or failed job cannot be canceled.", "Read its result with GET /jobs/{id}."
     ),
+    "job_not_retryable": _kind(
+        409, "The job cannot be retried as it is.",
+        "Wait until GET /jobs/{id} shows that it ended; if its rows are not kept, create a job over the input again.",
+        is_retryable=True,
+    ),
+    "nothing_to_retry": _kind(
+        409, "No row of the job failed.", "Read its status and error with GET /jobs/{id}; create the job again."
+    ),
     "output_not_ready": _kind(
         409, "The job has no output yet.",
         "Wait until GET /jobs/{id} shows an output_url, or until progress.processed grows.", is_retryable=True,

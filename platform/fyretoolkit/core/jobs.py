@@ -34,6 +34,7 @@ class BatchJob:
     output_format: str = "jsonl"
     max_error_rate: float = 1.0
     timeout_s: int | None = None
+    """From `started` on: the time in the queue is nobody's fault but the platform's."""
     webhook: str | None = None
     metadata: Mapping[str, object] | None = None
     started: int | None = None
@@ -41,6 +42,8 @@ class BatchJob:
     epoch: int = 0
     runs: int = 0
     """Runs started since a shard was last committed."""
+    runner: str | None = None
+    """The actor that has the newest run, where it stood by for one; None: one named after job and epoch."""
     lease_until: int = 0
     seen_ms: int = 0
     """When the newest run was claimed or last renewed its lease, by the store's clock."""
@@ -48,11 +51,15 @@ class BatchJob:
     shard_count: int = 0
     plan: Mapping[str, object] | None = None
     """Where the staged input lies and what pins it; the shards themselves are a file of the job folder."""
+    prefix: int = 0
+    """Committed shards before the first gap; `succeeded` and `failed` count the rows of these."""
     succeeded: int = 0
     failed: int = 0
     error: Mapping[str, object] | None = None
     output: Mapping[str, object] | None = None
     """File names, sizes and digests of the results, once assembled; `partial` says whether rows are missing."""
+    retry_of: str | None = None
+    """The job whose failed rows are the input."""
     driver: str | None = None
     """The Ray submission whose driver made the job and its first run (`batch.run`); None: a job of the API."""
     destination: str | None = None
@@ -114,18 +121,18 @@ class FailJob:
 
 JobCommand = StartRun | FailJob
 
-_MAX_PAUSE_S = 60
+_FIRST_PAUSE_MS = 500
+_MAX_PAUSE_MS = 60_000
 
 
 def plan_runs(
-    open_jobs: Iterable[BatchJob],
+    running: Iterable[BatchJob],
     live_runs: Mapping[str, int],
     now_ms: int,
     *,
-    max_running: int,
     max_runs: int,
 ) -> list[JobCommand]:
-    """Which runs to start, oldest job first.
+    """Which runs to replace, oldest job first; whose jobs leave the queue is `job_queue.plan_starts`'s to say.
 
     `live_runs` maps the ids of jobs to the epoch of the runner whose process is alive; `now_ms` is the store's clock,
     the one that leases are measured by. A runner that died is replaced at once, one that hangs when its lease ends, and
@@ -133,10 +140,8 @@ def plan_runs(
     after a run that committed nothing the next one waits, twice as long each time, so that a full disk does not use
     them all up.
     """
-    jobs = sorted(open_jobs, key=lambda job: job.id)
-    processing = [job for job in jobs if job.status is JobStatus.PROCESSING]
     commands: list[JobCommand] = []
-    for job in processing:
+    for job in sorted(running, key=lambda job: job.id):
         is_there = job.is_with_driver or live_runs.get(job.id) == job.epoch
         if is_there and job.lease_until > now_ms:
             continue
@@ -146,12 +151,9 @@ def plan_runs(
             )
         elif job.seen_ms + pause_ms(job.runs) <= now_ms:
             commands.append(StartRun(job, dead_epoch=job.epoch))
-    free = max_running - len(processing)
-    queued = [job for job in jobs if job.status is JobStatus.QUEUED]
-    commands += [StartRun(job) for job in queued[: max(0, free)]]
     return commands
 
 
 def pause_ms(runs: int) -> int:
     """How long after the end of the last of `runs` fruitless runs the next one starts."""
-    return min(1 << runs, _MAX_PAUSE_S) * 1000 if runs else 0
+    return min(_FIRST_PAUSE_MS << runs, _MAX_PAUSE_MS) if runs else 0

@@ -20,12 +20,15 @@ class Resource(StrEnum):
     """Those that are not deleted."""
     FILE_BYTES = "file_bytes"
     """Bytes of uploaded files on the disk."""
+    QUEUED_JOBS = "queued_jobs"
+    """Batch jobs that no run has begun yet."""
 
 
 _REFUSALS: Mapping[Resource, str] = MappingProxyType({
     Resource.API_KEYS: "active API keys. Revoke one with DELETE /api_keys/{id}, or rotate one with overlap_s 0.",
     Resource.MODELS: "models, archived ones included. Ask the operator to raise quotas.models.",
     Resource.DEPLOYMENTS: "deployments. Delete one with DELETE /deployments/{id}.",
+    Resource.QUEUED_JOBS: "queued batch jobs. Wait until some began, or cancel one with POST /jobs/{id}/cancel.",
     Resource.FILE_BYTES: "bytes of files. Delete files that are not needed with DELETE /files/{id}.",
 })  # fmt: skip
 

@@ -8,7 +8,7 @@ good one never pays for the search.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,29 @@ class Codec:
         if arrays is not None:
             return Decoded(arrays, list(range(len(items))))
         return self._decode_each(items, cells_are_text)
+
+    def decode_all(
+        self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
+    ) -> tuple[list[tuple[list[int], Arrays]], list[ItemError]]:
+        """All items that fit, as (which items they are, their arrays) for each of their shapes, and the errors.
+
+        The flags are those of `decode`.
+        """
+        calls: list[tuple[list[int], Arrays]] = []
+        errors: list[ItemError] = []
+        pending = list(range(len(items)))
+        while pending:
+            asked = [items[index] for index in pending]
+            decoded = self.decode(asked, cells_are_text, has_booleans)
+            errors += [
+                replace(error, index=pending[error.index])
+                for error in decoded.errors
+                if not error.is_shape_conflict
+            ]
+            if decoded.kept:
+                calls.append(([pending[index] for index in decoded.kept], decoded.arrays))
+            pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
+        return calls, errors
 
     def shape_of(self, arrays: Mapping[str, np.ndarray]) -> object:
         """Decoded arrays whose shapes are equal by `==` can be joined."""

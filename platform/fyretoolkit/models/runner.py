@@ -8,7 +8,7 @@ Rows of one request are company to each other as much as those of others, so all
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -121,18 +121,11 @@ class ModelRunner:
         self, items: Sequence[object], cells_are_text: bool = False, has_booleans: bool = True
     ) -> list[Prediction | ItemError]:
         """One outcome per item, in the order of the items; for the flags see `Codec.decode`."""
-        outcomes: dict[int, Prediction | ItemError] = {}
-        pending = list(range(len(items)))
-        while pending:
-            asked = [items[index] for index in pending]
-            decoded = self.codec.decode(asked, cells_are_text, has_booleans)
-            for error in decoded.errors:
-                if not error.is_shape_conflict:
-                    outcomes[pending[error.index]] = replace(error, index=pending[error.index])
-            kept = [pending[index] for index in decoded.kept]
-            for outcome in self._predict_rows(decoded.arrays, kept):
+        calls, errors = self.codec.decode_all(items, cells_are_text, has_booleans)
+        outcomes: dict[int, Prediction | ItemError] = {error.index: error for error in errors}
+        for kept, arrays in calls:
+            for outcome in self._predict_rows(arrays, kept):
                 outcomes[outcome.index] = outcome
-            pending = [pending[error.index] for error in decoded.errors if error.is_shape_conflict]
         return [outcomes[index] for index in range(len(items))]
 
     def example_items(self) -> list[object]:
@@ -140,7 +133,7 @@ class ModelRunner:
         return [self.spec.example]
 
     def _predict_rows(self, arrays: Arrays, kept: list[int]) -> Iterator[Prediction | ItemError]:
-        for start, part in self._run_parts(arrays) if kept else ():
+        for start, part in self._run_parts(arrays):
             if isinstance(part, str):
                 yield ItemError(kept[start], "", part, code="row_failed")
                 continue

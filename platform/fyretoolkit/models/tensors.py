@@ -232,7 +232,7 @@ def _allowed_types(dtype: str) -> set[type]:
     return {int} if dtype in INTEGERS else {bool} if dtype == "bool" else {str}
 
 
-def _common_length(level: list[Any]) -> int | None:
+def _common_length(level: Sequence[Any]) -> int | None:
     """The length that all lists of a level have; None if they differ or one is no list."""
     if set(map(type, level)) != {list}:
         return None

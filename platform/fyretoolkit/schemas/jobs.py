@@ -29,7 +29,22 @@ class BatchCreate(RequestModel):
     """Of the results; errors are JSONL."""
     max_error_rate: Annotated[float, Field(ge=0, le=1, description="The share of rows that may fail.")] = 1.0
     timeout_s: Annotated[int | None, Field(gt=0, le=30 * 86_400)] = None
-    """Seconds after which the job fails; null: no bound."""
+    """Seconds from its start after which the job fails; null: no bound. Time in the queue does not count."""
+    metadata: Metadata | None = None
+    """The caller's own object, shown with the job."""
+
+
+class JobRetry(RequestModel):
+    """The body of `POST /jobs/{id}/retry`. What is left out, `max_error_rate` aside, is as the first job has it."""
+
+    webhook: Annotated[Url | None, Field(description="Called when the job ends.")] = None
+    idempotency_key: IdempotencyKey | None = None
+    """Instead of the header `Idempotency-Key`: the same key gives the same answer for 24 h."""
+    output_format: Literal["jsonl", "csv"] | None = None
+    """Of the results; errors are JSONL."""
+    max_error_rate: Annotated[float, Field(ge=0, le=1, description="The share of rows that may fail.")] = 1.0
+    timeout_s: Annotated[int | None, Field(gt=0, le=30 * 86_400)] = None
+    """Seconds from its start after which the job fails; null: no bound."""
     metadata: Metadata | None = None
     """The caller's own object, shown with the job."""
 
@@ -77,11 +92,14 @@ class JobResource(Resource):
     progress: Progress
     """How many records are done."""
     queue_position: int | None
-    """How many queued jobs begin before it; null once it began."""
+    """Its place among the queued jobs, by the order in which they begin; null once it began.
+
+    Organizations take turns, so another's new job may begin before it.
+    """
     expires_at: int | None
     """When job and results are deleted, in Unix seconds; null until it ended."""
     retry_of: str | None
-    """The job whose failed records these are; else null."""
+    """The job whose failed records are its input: lines have the `index` and `line` of that job. Else null."""
     output_url: str | None
     """Where the results can be downloaded, without a key until the link expires; null before the end."""
     errors_url: str | None
@@ -123,7 +141,7 @@ class JobResource(Resource):
                 },
                 "queue_position": queue_position,
                 "expires_at": None if job.finished is None else job.finished + job_ttl_s,
-                "retry_of": None,
+                "retry_of": job.retry_of,
                 "output_url": links.get(DownloadKind.OUTPUT),
                 "errors_url": links.get(DownloadKind.ERRORS),
                 "error": job.error,

@@ -69,8 +69,8 @@ class Store:
     async def hold(self, connections: int) -> None:
         """Open this many connections now, at most `_MAX_CONNECTIONS`, and keep them.
 
-        For a process that lives long: its tasks take one more the first time that so many of them happen to ask at once,
-        which may be hours after the start. Nothing is raised while Redis is away.
+        For a process that lives long: its tasks take one more the first time that so many of them happen to ask at
+        once, which may be hours after the start. Nothing is raised while Redis is away.
         """
         await asyncio.gather(*(self._redis.ping() for _ in range(connections)), return_exceptions=True)
 

@@ -41,10 +41,14 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How much of `resource` the organization may have; None: any number."""
+    """How much of `resource` the organization may have; None: any number.
+
+    `beginning`: of the list that counts, only the members that begin so are the organization's.
+    """
 
     resource: Resource
     limit: int | None
+    beginning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ async def create(
                         "answer": idempotency.answer,
                         "ttl_s": IDEMPOTENCY_TTL_S,
                     },
-                    "quota": {"list": next(iter(lists)), "limit": quota.limit}
+                    "quota": _quota(next(iter(lists)), quota)
                     if quota and quota.limit and "size" not in more
                     else None,
                     **more,
@@ -115,3 +119,8 @@ async def create(
     if answer[0] == "full" and quota and quota.limit:
         raise quota_exceeded(quota.resource, quota.limit)
     return Creation(CreationOutcome(answer[0]), answer[1] if len(answer) > 1 else None)
+
+
+def _quota(counted: str, quota: Quota) -> dict[str, object]:
+    told: dict[str, object] = {"list": counted, "limit": quota.limit}
+    return told if quota.beginning is None else {**told, "beginning": quota.beginning}

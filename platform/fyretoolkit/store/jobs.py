@@ -12,9 +12,11 @@ from typing import cast
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JOB, DeliveryStatus, JobStatus, predecessors
+from fyretoolkit.core.quotas import Resource
+from fyretoolkit.core.runners import StandbyRunner
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
-from fyretoolkit.store.creation import Creation, Idempotency, create
+from fyretoolkit.store.creation import Creation, Idempotency, Quota, create
 from fyretoolkit.store.records import encode_fields, from_hash, to_hash
 
 _SCAN_COUNT = 1000
@@ -28,20 +30,26 @@ class JobStore:
         self._store = store
         self._job_ttl_s = job_ttl_s
 
-    async def create(self, job: BatchJob, *, idempotency: Idempotency | None = None) -> Creation:
+    async def create(
+        self, job: BatchJob, *, idempotency: Idempotency | None = None, max_queued: int | None = None
+    ) -> Creation:
         """Write a queued job, its list entries and its idempotency answer in one step.
 
         One that is processing already, by the driver that makes it, was never in the queue.
+
+        Raises:
+            PlatformError: `idempotency_key_reused`; `quota_exceeded`, `max_queued` of the organization wait already.
         """
-        queue = {keys.QUEUED_JOBS: job.id} if job.status is JobStatus.QUEUED else {}
+        line = keys.QUEUED_JOBS if job.status is JobStatus.QUEUED else keys.RUNNING_JOBS
         return await create(
             self._store,
             record_key=keys.job(job.org, job.id),
             fields=to_hash(job),
             open_set=keys.OPEN_JOBS,
-            lists={keys.jobs(job.org): job.id, **queue},
+            lists={line: f"{job.org} {job.id}", keys.jobs(job.org): job.id},
             change=("job", job.org, job.id),
             idempotency=idempotency,
+            quota=Quota(Resource.QUEUED_JOBS, max_queued, beginning=f"{job.org} "),
         )
 
     async def get(self, org: str, job_id: str) -> BatchJob | None:
@@ -72,39 +80,48 @@ class JobStore:
             starting_after = ids[-1]
         return found
 
-    async def queue_positions(self, job_ids: Sequence[str]) -> list[int]:
-        """Where each of these queued jobs stands, over all organizations; 1 is the next to run. O(log n) each.
-
-        A job that is not created yet has the position that it is about to get.
-        """
-        if not job_ids:
-            return []
-        async with translated():
-            pipeline = self._store.redis.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipeline.zlexcount(keys.QUEUED_JOBS, "-", f"({job_id}")
-            return [1 + before for before in await pipeline.execute()]
-
     async def claim_run(
-        self, org: str, job_id: str, *, lease_s: float, dead_epoch: int | None = None
+        self,
+        org: str,
+        job_id: str,
+        *,
+        lease_s: float,
+        dead_epoch: int | None = None,
+        runner: StandbyRunner | None = None,
     ) -> int | None:
         """The epoch of a new run, or None while another holds the lease or the job has ended.
 
-        `dead_epoch` is a run known to be dead: its lease need not be waited for.
+        `dead_epoch` is a run known to be dead: its lease need not be waited for. `runner` is given the run in the same
+        step; None, and no claim, if it stands by no more.
         """
         epoch = await self._store.run(
             "claim_run",
-            [keys.job(org, job_id), keys.QUEUED_JOBS],
             [
-                int(lease_s * 1000),
-                "" if dead_epoch is None else dead_epoch,
-                int(time.time()),
-                keys.CHANGES_CHANNEL,
-                change_message("job", org, job_id),
-                job_id,
+                keys.job(org, job_id),
+                keys.QUEUED_JOBS,
+                keys.RUNNING_JOBS,
+                keys.LAST_STARTS,
+                keys.STANDBY_RUNNERS,
+                keys.runner(runner.name) if runner else "",
+            ],
+            [
+                script_argument(
+                    {
+                        "lease_ms": int(lease_s * 1000),
+                        "dead_epoch": None if dead_epoch is None else str(dead_epoch),
+                        "now": int(time.time()),
+                        "org": org,
+                        "job": job_id,
+                        "member": f"{org} {job_id}",
+                        "channel": keys.CHANGES_CHANNEL,
+                        "message": change_message("job", org, job_id),
+                        "runner": runner
+                        and {"name": runner.name, "member": runner.member, "ttl_s": self._job_ttl_s},
+                    }
+                )
             ],
         )
-        return int(epoch) or None
+        return epoch if epoch > 0 else None
 
     async def renew(self, org: str, job_id: str, epoch: int, lease_s: float) -> bool:
         """Prolong the run's lease; False when the run must stop: it is fenced off, or the job ended."""
@@ -164,12 +181,12 @@ class JobStore:
     async def commit_shard(
         self, org: str, job_id: str, epoch: int, shard: int, counts: ShardCounts
     ) -> CommitOutcome:
-        """Make the shard's part output and its counts progress, in one step; see `CommitOutcome`."""
+        """Make the shard's part output, and progress of what no gap precedes, in one step; see `CommitOutcome`."""
         text = json.dumps({"succeeded": counts.succeeded, "failed": counts.failed, "part": dict(counts.part)})
         answer = await self._store.run(
             "commit_shard",
             [keys.job(org, job_id), keys.job_shards(org, job_id)],
-            [epoch, shard, text, counts.succeeded, counts.failed],
+            [epoch, shard, text],
         )
         return CommitOutcome(answer)
 
@@ -200,6 +217,7 @@ class JobStore:
                 keys.OUTBOX,
                 keys.UNASSEMBLED_JOBS,
                 keys.QUEUED_JOBS,
+                keys.RUNNING_JOBS,
                 keys.job_deliveries(job.org, job.id),
             ],
             [
@@ -209,7 +227,6 @@ class JobStore:
                         "fields": encode_fields(BatchJob, fields),
                         "epoch": None if epoch is None else str(epoch),
                         "member": f"{job.org} {job.id}",
-                        "job": job.id,
                         "ttl_s": self._job_ttl_s,
                         "delivery": _delivery(job, delivery_id, status, now) if delivery_id else None,
                         "delivery_member": f"{job.org} {delivery_id}" if delivery_id else None,

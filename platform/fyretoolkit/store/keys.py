@@ -1,8 +1,9 @@
 """Every Redis key, in one place. All names begin with `fyre:`; every key of a resource carries its organization.
 
 Permanent keys (all others expire): organizations and API keys, models, live deployments with their assignments and
-events, open jobs and those not assembled, the lists of these and of files, the outbox with its lanes, the secrets of
-webhooks and of download links, and the two counters `controller:epoch` and `routes:version`.
+events, open jobs and those not assembled, the lists of these and of files, when each organization's last job began,
+the runners that stand by, the outbox with its lanes, the secrets of webhooks and of download links, and the two
+counters `controller:epoch` and `routes:version`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ DEPLOYMENTS = "fyre:deployments"
 """Set of `<org> <deployment>` of all deployments that are not deleted."""
 OPEN_JOBS = "fyre:jobs:open"
 """Set of `<org> <job>` of all jobs that have not ended."""
-QUEUED_JOBS = "fyre:jobs:queued"
-"""Sorted set of the ids of all jobs that no run has claimed yet, in the order in which they are started."""
+QUEUED_JOBS = "fyre:jobs:waiting"
+"""Sorted set of `<org> <job>` of all jobs that no run has claimed yet: the line of each organization, in order."""
+RUNNING_JOBS = "fyre:jobs:running"
+"""Sorted set of `<org> <job>` of all jobs that a run has claimed and that have not ended."""
+LAST_STARTS = "fyre:jobs:started"
+"""Hash: by organization, when a job of it left the queue last (Unix milliseconds)."""
+STANDBY_RUNNERS = "fyre:runners:standby"
+"""Sorted set of `<org> <actor>`, `* <actor>` for any organization: runners that wait for a run. Score 0: it starts."""
 BATCH_SHARE = "fyre:batch:share"
 """String: how many workers of each running job may be at work; expires."""
 UNASSEMBLED_JOBS = "fyre:jobs:unassembled"
@@ -152,6 +159,11 @@ def job_shards(org: str, job_id: str) -> str:
 def jobs(org: str) -> str:
     """Sorted set of the ids of an organization's jobs."""
     return f"fyre:org:{org}:jobs"
+
+
+def runner(name: str) -> str:
+    """List: one JSON, the run that a runner that stood by was given."""
+    return f"fyre:runner:{name}"
 
 
 def file(org: str, file_id: str) -> str:

@@ -66,7 +66,7 @@ def _tallies(texts: Sequence[str | None]) -> list[Tally]:
 
 
 def to_json(tally: Tally) -> bytes:
-    """A tally as the script adds it up: every number is added to its like, but a `max`, and histograms by their buckets."""
+    """A tally as the script adds it up: every number to its like, but a `max`, and histograms by their buckets."""
     return orjson.dumps(
         {
             "canceled": tally.canceled,

@@ -132,7 +132,8 @@ def describe(series: Series) -> str:
     files_before, files_after = growth(series.files)
     return (
         f"{before / _MIB:6.1f} → {after / _MIB:6.1f} MiB ({(after / before - 1) * 100:+5.1f}%), no file's "
-        f"{own_before / _MIB:6.1f} → {own_after / _MIB:6.1f} MiB, {files_before:5.1f} → {files_after:5.1f} files: {series.title}"
+        f"{own_before / _MIB:6.1f} → {own_after / _MIB:6.1f} MiB, "
+        f"{files_before:5.1f} → {files_after:5.1f} files: {series.title}"
     )
 
 

@@ -52,7 +52,7 @@ def bare_serve(platform: RunningPlatform) -> Iterator[BareServe]:
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts.benchmarks.deploys.bare_serve"],
         cwd=PROJECT_ROOT,
-        env=_environment_of(platform),
+        env=environment_of(platform),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -70,7 +70,7 @@ def bare_serve(platform: RunningPlatform) -> Iterator[BareServe]:
             process.wait()
 
 
-def _environment_of(platform: RunningPlatform) -> dict[str, str]:
+def environment_of(platform: RunningPlatform) -> dict[str, str]:
     """What every process of the platform has: Ray and Serve read most of their settings from there."""
     (gcs,) = platform.titled("gcs_server")
     return {**gcs.environ(), "PYTHONPATH": os.environ["PYTHONPATH"]}

@@ -17,26 +17,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import httpcore
-
 from batch.runner import BatchRunner
 from batch.runs import Run
 from fyretoolkit.control import deployments as reconciling
 from fyretoolkit.control.preparation import Preparer
-from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.control.webhooks import WebhookSender
 from fyretoolkit.core.lifecycles import DeploymentStatus
-from fyretoolkit.egress.pinned import checked_addresses, open_pool, resolve_host
-from fyretoolkit.egress.urls import Purpose, check_url, policy_from
+from fyretoolkit.serving.exposition import NoGauges
 from fyretoolkit.settings import load_settings
+from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.embedded import EmbeddedRedis
 from scripts.trials.hostile.catalogue import PUBLIC, HostileUrl
-from scripts.trials.hostile.outcomes import Field, Outcome
+from scripts.trials.hostile.outcomes import REFUSED, Field, Outcome
 from scripts.trials.hostile.world import World
-from tests.support.api_bench import Bench, open_bench
+from tests.support.api_bench import Bench, open_bench, until
 from tests.support.reconciling import FakeServe
 
 _ORG = "org_hostile"
 _PATIENCE_S = 60.0
+_REFUSAL = "The URL may not be used"
+"""How the message of the code begins: an attempt keeps nothing else of it."""
 _INNOCENT = f"https://{PUBLIC}/rows.jsonl"
 
 
@@ -48,6 +48,8 @@ class Victim:
         self._world = world
         self._key = key
         self._settings = bench.services.settings
+        self._deliveries = DeliveryStore(bench.services.store)
+        self._sender = WebhookSender(self._settings, bench.services.store, NoGauges())
         preparer = Preparer(self._settings, bench.services.models, bench.services.files)
         self._reconciler = reconciling.DeploymentReconciler(
             self._settings, bench.services.deployments, preparer, epoch=controller_epoch
@@ -117,23 +119,18 @@ class Victim:
         return str(found.error["code"]) if found and found.error else f"{found.status if found else 'gone'}"
 
     async def _deliver(self, job_id: str) -> str:
-        """One POST through the guard, as a delivery is sent; the code of its refusal, or the status of its answer."""
-        job = await self._bench.services.jobs.get(_ORG, job_id)
-        assert job is not None
-        assert job.webhook is not None
-        policy = policy_from(self._settings, Purpose.WEBHOOK)
-        url = check_url(job.webhook, policy)
-        try:
-            addresses = await checked_addresses(url, policy, resolve_host)
-        except PlatformError as error:
-            return error.code
-        origin = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-        try:
-            async with open_pool(addresses) as pool:
-                answer = await pool.request("POST", origin, headers={"Host": url.authority}, content=b"{}")
-                return str(answer.status)
-        except (httpcore.NetworkError, httpcore.ProtocolError):
-            return "no answer"
+        """The job's end, and the first attempt to tell it; the code of its refusal, or the status of its answer."""
+        assert await self._run_job(job_id) == "input_not_found"
+        (delivery,) = await self._deliveries.page(_ORG, job_id, 1)
+        await self._sender.look()
+
+        async def is_attempted() -> bool:
+            return bool(await self._deliveries.attempts(_ORG, delivery.id))
+
+        await until(is_attempted, _PATIENCE_S)
+        attempt = (await self._deliveries.attempts(_ORG, delivery.id))[0]
+        error = attempt.error or ""
+        return REFUSED if error.startswith(_REFUSAL) else error or str(attempt.status_code)
 
 
 def _no_work(_run: Run, _shards: Sequence[int], _stop: threading.Event) -> None:

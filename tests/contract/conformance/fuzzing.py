@@ -79,6 +79,8 @@ class Targets:
         model = self._new_model()
         rows = caller.upload(f"text\n{GOOD}\n".encode(), "rows.csv")
         finished = caller.ended_job(caller.made("/batch/sentiment-v1", {"input_url": rows})["id"])
+        broken = caller.upload(f'text\n{GOOD}\n"a"b\n'.encode(), "broken.csv")
+        failing = caller.ended_job(caller.made("/batch/sentiment-v1", {"input_url": broken})["id"])
         deployment = caller.settled_deployment(model_uri="models://digits")
         beside = caller.settled_deployment(model_uri="models://digits")
         assert (finished["status"], deployment["status"], beside["status"]) == ("completed", "ready", "ready")
@@ -97,6 +99,7 @@ class Targets:
             "DELETE /deployments/{deployment_id}": lambda: str(going),
             "DELETE /files/{file_id}": lambda: caller.upload(b"x", "x.txt").rpartition("/")[2],
             "POST /jobs/{job_id}/cancel": lambda: str(canceled),
+            "POST /jobs/{job_id}/retry": lambda: str(failing["id"]),
         }
 
     def _new_model(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support.gpus import placements
 from tests.support.model_packages import write_package
-from tests.support.onnx_graphs import half_scores
+from tests.support.onnx_graphs import half_scores, quotients
 from tests.support.platform import RunningPlatform, deployed, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
@@ -147,9 +148,7 @@ def test_who_asked_for_no_gpu_sees_none(gpus: RunningPlatform, caller: httpx.Cli
 def test_a_job_runs_on_gpus(caller: httpx.Client, tmp_path: Path) -> None:
     """Its workers hold them; the runner, which would begin the work itself, holds none."""
     write_package(tmp_path / "half-job", half_scores(), "resources: {num_gpus: 0.5}")
-    answer = caller.post("/models", json={"id": "half-job", "model_uri": (tmp_path / "half-job").as_uri()})
-    assert answer.status_code == 201, answer.text
-    until(lambda: caller.get("/models/half-job").json()["status"] == "ready", timeout_s=30, what="the model")
+    register(caller, "half-job", tmp_path / "half-job")
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(f"[{number}, 0.5]\n" for number in range(100)), "utf-8")
     job = finished(caller, submit(caller, "half-job", rows.as_uri()))
@@ -157,3 +156,26 @@ def test_a_job_runs_on_gpus(caller: httpx.Client, tmp_path: Path) -> None:
     assert [line["result"]["y"] for line in lines(caller, job["output_url"])] == [
         [2.0 * number, number + 0.5] for number in range(100)
     ]
+
+
+def test_gpus_and_cpus_give_the_same_bytes_though_a_row_kills(caller: httpx.Client, tmp_path: Path) -> None:
+    """Three stages or one worker, and the process that predicts dies of one row in 100: it is the one error line."""
+    rows = tmp_path / "divisors.jsonl"
+    rows.write_text("".join(f"{-1 if number == 61 else number}\n" for number in range(1, 101)), "utf-8")
+    outputs = []
+    for name, manifest in ("divide", ""), ("divide-gpu", "resources: {num_gpus: 0.5}\n"):
+        write_package(tmp_path / name, quotients(), f"example: 1\n{manifest}")
+        register(caller, name, tmp_path / name)
+        job = finished(caller, submit(caller, name, rows.as_uri()))
+        assert (job["status"], job["progress"]["succeeded"]) == ("completed", 99), job
+        outputs.append([caller.get(job[url]).content for url in ("output_url", "errors_url")])
+    assert outputs[0] == outputs[1]
+    error = json.loads(outputs[0][1])
+    assert (error["index"], error["error"]["code"]) == (60, "row_crashed")
+
+
+def register(client: httpx.Client, name: str, package: Path) -> None:
+    """A model that jobs can use."""
+    answer = client.post("/models", json={"id": name, "model_uri": package.as_uri()})
+    assert answer.status_code == 201, answer.text
+    until(lambda: client.get(f"/models/{name}").json()["status"] == "ready", timeout_s=30, what=name)

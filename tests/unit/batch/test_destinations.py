@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from batch.assembly import Output
@@ -50,6 +52,12 @@ def objects(s3: S3Server, bucket: str) -> dict[str, int]:
     return {info.path.partition("/")[2]: info.size for info in found if info.is_file}
 
 
+def unfinished(s3: S3Server, bucket: str) -> list[str]:
+    """The keys of the uploads that are neither completed nor aborted."""
+    listed = httpx.get(f"{s3.endpoint}/{bucket}?uploads", trust_env=False).text
+    return re.findall("<Key>(.*?)</Key>", listed)
+
+
 @pytest.mark.parametrize(
     ("url", "is_partial", "names"),
     [
@@ -86,7 +94,7 @@ def test_results_go_to_a_bucket(bench: Bench, s3: S3Server) -> None:
 
 
 def test_an_upload_that_ends_early_is_not_seen(bench: Bench, s3: S3Server) -> None:
-    """Damage shows at the very end; until then megabytes were sent. The process's end does not complete them."""
+    """Damage shows at the very end, after megabytes. The process's end does not complete them; the next run aborts."""
     s3.put("halves/other", b"")
     child = textwrap.dedent(
         f"""
@@ -119,6 +127,11 @@ def test_an_upload_that_ends_early_is_not_seen(bench: Bench, s3: S3Server) -> No
     )
     assert ended.stdout == "run_failed\n", ended.stderr
     assert objects(s3, "halves") == {"other": 0, "scores.errors.jsonl": 0}
+    assert unfinished(s3, "halves") == ["scores.jsonl"]
+    allowed = with_buckets(bench, s3, "halves")
+    deliver("s3://halves/scores.jsonl", bench.folder, assembled(bench.folder), allowed.settings)
+    assert objects(s3, "halves")["scores.jsonl"] == len(RESULTS)
+    assert unfinished(s3, "halves") == []
 
 
 def test_a_storage_that_refuses_is_an_error_with_a_next_step(bench: Bench, s3: S3Server) -> None:

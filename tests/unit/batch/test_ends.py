@@ -213,6 +213,24 @@ async def test_leftovers_of_an_expired_job_are_forgotten(bench: Bench):
     await store.close()
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"format": "jsonl", "header": "", "total": 1, "sha'])
+async def test_a_plan_that_is_gone_or_damaged_ends_the_job(bench: Bench, content: bytes | None):
+    """With what was committed: twenty more runs would find it no better."""
+    job = await killed_job(bench, 2)
+    (plan,) = bench.job_folder(job).glob("plan-*.json")
+    if content is None:
+        plan.unlink()
+    else:
+        plan.write_bytes(content)
+    store = bench.store()
+    epoch = await JobStore(store, 60).claim_run(job.org, job.id, lease_s=1, dead_epoch=1)
+    await store.close()
+    ended = await bench.run(job, epoch=epoch)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"]) == (JobStatus.FAILED, "run_failed")
+    assert [line["index"] for line in bench.lines(ended)] == list(range(4))
+
+
 async def test_a_gpu_model_without_a_gpu_fails_its_job_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """Ray would wait for a GPU without end, and the job would hold its slot."""
     monkeypatch.setattr(gpus, "_resources_of_nodes", lambda: [{"CPU": 2.0}])

@@ -28,6 +28,7 @@ from fyretoolkit.objects.artifacts import open_artifacts
 from tests.support.model_packages import load_runner
 from tests.support.onnx_graphs import quotients
 from tests.unit.batch.bench import Bench, LengthModel, run_inline
+from tests.unit.batch.dead_workers import leave_mark
 
 
 class MortalProcess:
@@ -137,14 +138,6 @@ def test_a_mark_outlives_who_dies_and_no_one_else(tmp_path: Path) -> None:
         assert deaths == 0
 
 
-def left_by_a_dead_worker(folder: Path, shard: int) -> None:
-    """The mark of a process that was killed while it worked on the shard."""
-    if (child := os.fork()) == 0:
-        with Attempts(folder).at(shard):
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
 @pytest.mark.anyio
 async def test_a_shard_of_which_a_worker_died_goes_on_in_a_process_that_may(
     bench: Bench, tmp_path: Path
@@ -159,7 +152,7 @@ async def test_a_shard_of_which_a_worker_died_goes_on_in_a_process_that_may(
     def work(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         worked.append(run)
         poisoned = next(each for each in run.plan.shards if each.first_record + each.records > 59)
-        left_by_a_dead_worker(run.folder, poisoned.index)
+        leave_mark(run.folder, poisoned.index)
         run_inline(ShardWorker(run, is_niced=False), shards, stop)
 
     done = await bench.run(job, work=work)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch.boundaries import InputFormat, Scanner, split_records
+from batch.boundaries import InputFormat, Scanner, Survey, split_records
 from batch.shards import Layout, Plan, cut
 from fyretoolkit.core.errors import PlatformError
 
@@ -68,18 +68,32 @@ def records_of(path: Path, plan: Plan) -> list[tuple[int, bytes]]:
 
 
 @QUICK
-@given(content=ANY, target=SIZES, cap=st.integers(1, 60), block=SIZES)
+@given(content=ANY, target=SIZES, cap=st.integers(1, 60), block=SIZES, threads=st.sampled_from([1, 1, 2, 3]))
 @pytest.mark.parametrize(
     ("input_format", "oracle"),
     [(InputFormat.CSV, csv_records_by_the_byte), (InputFormat.JSONL, jsonl_records)],
 )
 def test_any_bytes_are_cut_into_the_same_records(
-    tmp_path: Path, content: bytes, target: int, cap: int, block: int, input_format: InputFormat, oracle
+    tmp_path: Path,
+    content: bytes,
+    target: int,
+    cap: int,
+    block: int,
+    threads: int,
+    input_format: InputFormat,
+    oracle,
 ):
-    """Rows in = rows out, for any bytes, shard size, record cap and block size."""
+    """Rows in = rows out, for any bytes, shard size, record cap and block size, and however many look at once."""
     path = tmp_path / "input"
     path.write_bytes(content)
-    plan = cut(path, Layout(input_format, 0), target_bytes=target, max_record_bytes=cap, block_bytes=block)
+    plan = cut(
+        path,
+        Layout(input_format, 0),
+        target_bytes=target,
+        max_record_bytes=cap,
+        block_bytes=block,
+        threads=threads,
+    )
     assert records_of(path, plan) == oracle(content)
     assert plan.total == sum(shard.records for shard in plan.shards) == len(oracle(content))
     edges = [(shard.start, shard.end) for shard in plan.shards]
@@ -154,12 +168,12 @@ def test_an_input_that_shrinks_while_it_is_cut_is_noticed(tmp_path: Path, monkey
     """A short read is `input_changed`, never fewer rows."""
     path = tmp_path / "input.jsonl"
     path.write_bytes(b"1\n" * 100)
-    feed = Scanner.feed
+    follow = Scanner.follow
 
-    def shrink(self: Scanner, block: bytes):
+    def shrink(self: Scanner, seen: Survey):
         path.write_bytes(b"1\n")
-        return feed(self, block)
+        return follow(self, seen)
 
-    monkeypatch.setattr(Scanner, "feed", shrink)
+    monkeypatch.setattr(Scanner, "follow", shrink)
     with pytest.raises(PlatformError, match="input_changed"):
         cut(path, Layout(InputFormat.JSONL, 0), target_bytes=10, max_record_bytes=100, block_bytes=16)

@@ -50,13 +50,13 @@ class Cluster:
         self.calls.append(("create", job_id, epoch))
         self.living[job_id] = epoch
 
-    def end_runner(self, job_id: str, epoch: int) -> None:
+    def end_runner(self, job: BatchJob) -> None:
         """As `control.jobs._end_runner`."""
-        self.calls.append(("end", job_id, epoch))
+        self.calls.append(("end", job.id, job.epoch))
 
-    def runner(self, job_id: str, epoch: int) -> object | None:
+    def runner(self, job: BatchJob) -> object | None:
         """As `control.jobs._runner`."""
-        return object() if self.living.get(job_id) == epoch else None
+        return object() if self.living.get(job.id) == job.epoch else None
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def desk(tmp_path: Path, redis_url: str, cluster: Cluster) -> AsyncIterato
     settings = Settings(
         home=tmp_path,
         redis_url=SecretStr(redis_url),
-        batch=BatchSettings(max_running_jobs=2, max_runs=3),
+        batch=BatchSettings(max_running_jobs=2, max_runs=3, standby_runners=0),
     )
     store = Store(redis_url)
     jobs = JobStore(store, 60)
@@ -189,7 +189,7 @@ async def test_a_controller_killed_while_a_runner_starts_loses_no_minute(desk: D
     assert await desk.jobs.claim_run(job.org, job.id, lease_s=60) == 1
     await desk.reconciler.tick()
     assert cluster.calls == []
-    await desk.rest(job, 2)
+    await desk.rest(job, 1)
     await desk.reconciler.tick()
     assert cluster.calls == [("end", job.id, 1), ("create", job.id, 2)]
 
@@ -198,7 +198,7 @@ async def test_fruitless_runs_are_spread_and_end_the_job(desk: Desk, cluster: Cl
     """Each waits twice as long as the one before; after the last the job fails, fenced by its epoch."""
     job = await desk.create()
     await desk.reconciler.tick()
-    for runs, pause_s in ((1, 2), (2, 4)):
+    for runs, pause_s in ((1, 1), (2, 2)):
         cluster.living.clear()
         await desk.rest(job, pause_s - 1)
         await desk.reconciler.tick()

@@ -1,4 +1,4 @@
-"""Which runs the controller starts: dead and hanging ones are replaced, the queue is served in order, up to the cap."""
+"""Which runs the controller replaces: those that died, and those that hang."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ JOB = BatchJob(
 RUNNING = replace(JOB, status=JobStatus.PROCESSING, epoch=3, runs=0, lease_until=NOW_MS + 1)
 
 
-def planned(*jobs: BatchJob, live: dict[str, int] | None = None, max_running: int = 2) -> list[JobCommand]:
+def planned(*jobs: BatchJob, live: dict[str, int] | None = None) -> list[JobCommand]:
     """The plan over these jobs; at most 5 runs a job."""
-    return plan_runs(jobs, live or {}, NOW_MS, max_running=max_running, max_runs=5)
+    return plan_runs(jobs, live or {}, NOW_MS, max_runs=5)
 
 
 def test_a_living_run_is_left_alone() -> None:
@@ -36,8 +36,8 @@ def test_a_hanging_run_is_replaced_when_its_lease_ends() -> None:
 
 
 def test_a_run_that_committed_nothing_is_followed_after_a_pause() -> None:
-    """A full disk must not use up all runs in a minute: 2 s, 4 s, 8 s and so on behind its last sign of life."""
-    for runs, pause_ms in ((1, 2_000), (2, 4_000), (4, 16_000)):
+    """A full disk must not use up all runs in a minute: 1 s, 2 s, 4 s and so on behind its last sign of life."""
+    for runs, pause_ms in ((1, 1_000), (2, 2_000), (4, 8_000)):
         fruitless = replace(RUNNING, runs=runs, seen_ms=NOW_MS - pause_ms)
         assert planned(fruitless) == [StartRun(fruitless, dead_epoch=3)]
         assert planned(replace(fruitless, seen_ms=NOW_MS - pause_ms + 1)) == []
@@ -46,7 +46,7 @@ def test_a_run_that_committed_nothing_is_followed_after_a_pause() -> None:
 def test_the_pause_before_a_run_has_an_end() -> None:
     """At most a minute, however often it failed."""
     fruitless = replace(RUNNING, runs=19, seen_ms=NOW_MS - 60_000)
-    assert plan_runs([fruitless], {}, NOW_MS, max_running=2, max_runs=20) == [StartRun(fruitless, 3)]
+    assert plan_runs([fruitless], {}, NOW_MS, max_runs=20) == [StartRun(fruitless, 3)]
 
 
 def test_a_run_that_committed_is_followed_at_once() -> None:
@@ -67,11 +67,10 @@ def test_a_job_whose_runs_keep_dying_ends() -> None:
     assert command.code == "run_failed"
 
 
-def test_the_queue_is_served_oldest_first_up_to_the_cap() -> None:
-    """One is running, two may: the oldest of the waiting ones starts."""
-    second, third = replace(JOB, id="job_2"), replace(JOB, id="job_3")
-    assert planned(third, second, RUNNING, live={"job_1": 3}) == [StartRun(second)]
-    assert planned(third, second, RUNNING, live={"job_1": 3}, max_running=1) == []
+def test_the_oldest_job_is_seen_to_first() -> None:
+    """Whatever the order in which they were read."""
+    younger = replace(RUNNING, id="job_2")
+    assert planned(younger, RUNNING) == [StartRun(RUNNING, 3), StartRun(younger, 3)]
 
 
 DRIVEN = replace(RUNNING, epoch=1, driver="raysubmit_1")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import orjson
 
+from fyretoolkit.settings import PROJECT_ROOT
 from scripts.trials.batch import BLOWS, POOLED_BLOWS, counted_on, rows
 from scripts.trials.faults.blows import Blow, Kind
 from scripts.trials.faults.recovery import DisturbedJob, Hit, judge, judge_reach, judge_times, table
@@ -86,3 +88,14 @@ def test_some_rows_are_broken():
     lines = rows()
     assert len(lines) == 2942
     assert 20 < sum(b"broken" in line for line in lines) < 50
+
+
+def test_every_point_is_in_the_code():
+    """One that was renamed would be missed minutes later."""
+    files = [
+        *(PROJECT_ROOT / "batch").glob("*.py"),
+        PROJECT_ROOT / "platform" / "fyretoolkit" / "control" / "jobs.py",
+    ]
+    code = "".join(path.read_text("utf-8") for path in files)
+    reached = set(re.findall(r'reach(?:_async)?\("([\w.]+)"', code))
+    assert {blow.point for job in (*BLOWS, POOLED_BLOWS) for blow in job} <= reached

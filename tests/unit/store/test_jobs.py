@@ -16,6 +16,7 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.creation import CreationOutcome, Idempotency
+from fyretoolkit.store.job_queue import JobQueue
 from fyretoolkit.store.jobs import JobStore
 
 Run = Callable[[Callable[[Store], Any]], Any]
@@ -109,12 +110,47 @@ def test_a_shard_counts_once(with_store: Run) -> None:
         await jobs.create(job)
         epoch = await jobs.claim_run(job.org, job.id, lease_s=60) or 0
         again = replace(COUNTS, succeeded=50, part={"results": "other"})
-        assert await jobs.commit_shard(job.org, job.id, epoch, 3, COUNTS) is CommitOutcome.COMMITTED
-        assert await jobs.commit_shard(job.org, job.id, epoch, 3, again) is CommitOutcome.DUPLICATE
-        assert await jobs.committed(job.org, job.id) == {3: COUNTS}
+        assert await jobs.commit_shard(job.org, job.id, epoch, 0, COUNTS) is CommitOutcome.COMMITTED
+        assert await jobs.commit_shard(job.org, job.id, epoch, 0, again) is CommitOutcome.DUPLICATE
+        assert await jobs.committed(job.org, job.id) == {0: COUNTS}
         after = await jobs.get(job.org, job.id)
         assert after is not None
         assert (after.succeeded, after.failed) == (2, 1)
+
+    with_store(scenario)
+
+
+def test_progress_counts_what_no_gap_precedes(with_store: Run) -> None:
+    """Shards are committed in any order; each counts once all before it did, so progress is what can be read."""
+
+    async def scenario(store: Store) -> None:
+        jobs, job = JobStore(store, TTL_S), new_job()
+        await jobs.create(job)
+        epoch = await jobs.claim_run(job.org, job.id, lease_s=60) or 0
+        seen = []
+        for shard in (2, 0, 5, 3, 1, 4):
+            counts = replace(COUNTS, succeeded=10**shard, failed=1)
+            await jobs.commit_shard(job.org, job.id, epoch, shard, counts)
+            after = await jobs.get(job.org, job.id)
+            assert after is not None
+            seen.append((after.prefix, after.succeeded, after.failed))
+        assert seen == [(0, 0, 0), (1, 1, 1), (1, 1, 1), (1, 1, 1), (4, 1111, 4), (6, 111111, 6)]
+
+    with_store(scenario)
+
+
+def test_progress_of_a_job_from_before_there_were_prefixes_is_counted_anew(with_store: Run) -> None:
+    """It had counted every commit, gap or not."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
+        job = await committed_job(jobs)
+        await store.redis.hdel(keys.job(job.org, job.id), "prefix")
+        await jobs.commit_shard(job.org, job.id, 1, 2, COUNTS)
+        await jobs.commit_shard(job.org, job.id, 1, 1, COUNTS)
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert (after.prefix, after.succeeded, after.failed) == (3, 6, 3)
 
     with_store(scenario)
 
@@ -359,38 +395,64 @@ def test_the_committed_prefix_ends_at_the_first_gap(with_store: Run) -> None:
 
 
 def test_the_queue_is_left_with_the_claim_and_with_the_end(with_store: Run) -> None:
-    """Positions count the queued jobs alone, of all organizations, by age; the first claim moves all others up."""
+    """Positions are those of `core.job_queue`; a claim moves a job among the running ones, its end out of them."""
 
     async def scenario(store: Store) -> None:
-        jobs = JobStore(store, TTL_S)
+        jobs, queue = JobStore(store, TTL_S), JobQueue(store)
         made = [new_job(org=org) for org in ("org_a", "org_b", "org_a", "org_b", "org_a")]
         ids = [job.id for job in made]
-        assert await jobs.queue_positions(ids) == [1] * 5
+        assert await queue.positions("org_a", ids) == [1] * 5
         for job in made:
             await jobs.create(job)
-        assert await jobs.queue_positions(ids) == [1, 2, 3, 4, 5]
+        assert await queue.positions("org_a", ids[::2]) == [1, 3, 5]
+        assert await queue.positions("org_b", ids[1::2]) == [2, 4]
         await jobs.claim_run(made[0].org, ids[0], lease_s=60)
         await jobs.finish(made[2], JobStatus.CANCELED)
-        assert await jobs.queue_positions([ids[1], ids[3], ids[4]]) == [1, 2, 3]
+        assert await queue.positions("org_a", [ids[4]]) == [2]
+        assert await queue.positions("org_b", [ids[1], ids[3]]) == [1, 3]
         await jobs.claim_run(made[0].org, ids[0], lease_s=60, dead_epoch=1)
-        assert await store.redis.zrange(keys.QUEUED_JOBS, 0, -1) == [ids[1], ids[3], ids[4]]
-        assert await jobs.queue_positions([]) == []
+        waiting = [f"{made[number].org} {ids[number]}" for number in (4, 1, 3)]
+        assert await store.redis.zrange(keys.QUEUED_JOBS, 0, -1) == waiting
+        assert await store.redis.zrange(keys.RUNNING_JOBS, 0, -1) == [f"org_a {ids[0]}"]
+        assert await queue.positions("org_a", []) == []
+        await jobs.finish(made[0], JobStatus.CANCELED)
+        assert await queue.running() == []
 
     with_store(scenario)
 
 
 def test_a_job_that_was_queued_before_there_was_a_queue_runs_and_ends(with_store: Run) -> None:
-    """Records of an earlier version are in no sorted set."""
+    """Records of an earlier version are in no sorted set until they are put there."""
 
     async def scenario(store: Store) -> None:
-        jobs, older, newer = JobStore(store, TTL_S), new_job(), new_job()
+        jobs, queue, older, newer = JobStore(store, TTL_S), JobQueue(store), new_job(), new_job()
         for job in (older, newer):
             await jobs.create(job)
-        await store.redis.delete(keys.QUEUED_JOBS)
-        assert await jobs.queue_positions([older.id, newer.id]) == [1, 1]
         assert await jobs.claim_run(older.org, older.id, lease_s=60) == 1
+        await store.redis.delete(keys.QUEUED_JOBS, keys.RUNNING_JOBS)
+        assert await queue.positions(newer.org, [newer.id]) == [1]
+        await queue.enlist(await jobs.open_jobs())
+        assert [job.id for job in await queue.running()] == [older.id]
+        assert [job.id for job in await queue.first(newer.org, 5)] == [newer.id]
         assert await jobs.finish(newer, JobStatus.CANCELED) is JobStatus.CANCELED
         assert await jobs.finish(older, JobStatus.COMPLETED, epoch=1) is JobStatus.COMPLETED
+        assert await queue.lines() == []
+
+
+def test_what_the_queue_holds_wrongly_leaves_it_when_it_is_met(with_store: Run) -> None:
+    """A record that expired, a job that ended in an earlier version: neither counts as running for ever."""
+
+    async def scenario(store: Store) -> None:
+        jobs, queue, gone, ended = JobStore(store, TTL_S), JobQueue(store), new_job(), new_job()
+        for job in (gone, ended):
+            await jobs.create(job)
+            await jobs.claim_run(job.org, job.id, lease_s=60)
+        await store.redis.delete(keys.job(gone.org, gone.id))
+        await store.redis.hset(keys.job(ended.org, ended.id), "status", "completed")
+        assert await queue.running() == []
+        await store.redis.zadd(keys.QUEUED_JOBS, {f"{ended.org} {ended.id}": 0})
+        assert await jobs.claim_run(ended.org, ended.id, lease_s=60) is None
+        assert await queue.lines() == []
 
     with_store(scenario)
 

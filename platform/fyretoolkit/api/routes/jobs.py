@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -11,7 +12,7 @@ from fastapi.responses import FileResponse
 
 from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
 from fyretoolkit.api.downloads import MEDIA_TYPES, PARTIAL, ErrorsOwner, OutputOwner, links_of, open_download
-from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
+from fyretoolkit.api.idempotency import Claim, claim_of, created, find_replay, replayed
 from fyretoolkit.api.openapi import creation_headers, download, failures, request_body
 from fyretoolkit.api.pages import check_cursor, page_by_id
 from fyretoolkit.api.requests import base_url
@@ -22,9 +23,9 @@ from fyretoolkit.core.downloads import DownloadKind
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id, new_id
 from fyretoolkit.core.jobs import PREFIX, BatchJob
-from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.core.lifecycles import JOB, JobStatus, is_terminal
 from fyretoolkit.egress.urls import Purpose
-from fyretoolkit.schemas.jobs import BatchCreate, JobResource
+from fyretoolkit.schemas.jobs import BatchCreate, JobResource, JobRetry
 from fyretoolkit.schemas.pages import Page, PageQuery
 from fyretoolkit.schemas.wire import EmptyRequest
 
@@ -54,6 +55,7 @@ router = APIRouter(tags=["Batch jobs"])
             "file_not_found",
             "idempotency_key_reused",
             "model_not_ready",
+            "quota_exceeded",
             "url_not_allowed",
         ),
     },
@@ -71,9 +73,7 @@ async def create_job(
     if (answer := await find_replay(services.store, claim)) is not None:
         return replayed(answer, status=202, collection=COLLECTION)
     job = await _new_job(services, principal.org, model_id, body)
-    answer = (await _resource_of(services, request, job)).to_json()
-    creation = await services.jobs.create(job, idempotency=claim.with_answer(answer) if claim else None)
-    return created(creation, answer, status=202, collection=COLLECTION)
+    return await _queued(services, request, job, claim)
 
 
 @router.get(COLLECTION, summary="List batch jobs")
@@ -116,6 +116,43 @@ async def cancel_job(
             "job_not_cancelable", f"The job is {status} already. Read its result with GET /jobs/{job.id}."
         )
     return await _resource_of(services, request, await _known_job(services, principal.org, job_id))
+
+
+@router.post(
+    COLLECTION + "/{job_id}/retry",
+    status_code=202,
+    summary="Retry the failed rows of a batch job",
+    response_model=JobResource,
+    responses={
+        **creation_headers(202),
+        **failures(
+            "job_not_found",
+            "idempotency_key_reused",
+            "job_not_retryable",
+            "nothing_to_retry",
+            "quota_exceeded",
+            "url_not_allowed",
+        ),
+    },
+    openapi_extra=request_body(JobRetry, is_optional=True),
+)
+async def retry_job(
+    request: Request,
+    job_id: str,
+    principal: Writer,
+    services: Parts,
+    body: Annotated[JobRetry, Depends(json_body(JobRetry, is_optional=True))],
+) -> Response:
+    """A job over the rows that failed in one that ended, alone, by the same version of the model.
+
+    Its lines have the `index` and `line` that the rows have in the first job's input, so that they join its results.
+    """
+    claim = claim_of(request, principal, body)
+    if (answer := await find_replay(services.store, claim)) is not None:
+        return replayed(answer, status=202, collection=COLLECTION)
+    parent = await _known_job(services, principal.org, job_id)
+    _require_failed_rows(parent)
+    return await _queued(services, request, _new_retry(services, parent, body), claim)
 
 
 @router.get(
@@ -170,6 +207,64 @@ async def _new_job(services: Services, org: str, model_id: str, body: BatchCreat
     )
 
 
+def _require_failed_rows(parent: BatchJob) -> None:
+    """Raises unless the failed rows of the job are there."""
+    if not is_terminal(JOB, parent.status):
+        raise PlatformError(
+            "job_not_retryable",
+            f"The job is {parent.status}. Wait until GET /jobs/{parent.id} shows its end.",
+        )
+    if not parent.failed:
+        raise PlatformError("nothing_to_retry")
+    if parent.output is None:
+        raise PlatformError(
+            "job_not_retryable",
+            "The job ended just now; its failed rows are being put aside. Try again in a moment.",
+        )
+    if not parent.output.get("failed_rows"):
+        raise PlatformError(
+            "job_not_retryable",
+            "The failed rows could not be kept: the input was changed or removed. "
+            f"Create a job over the input again with POST /batch/{parent.model}.",
+        )
+
+
+def _new_retry(services: Services, parent: BatchJob, body: JobRetry) -> BatchJob:
+    if body.webhook is not None:
+        check_address(services.settings, "webhook", body.webhook, Purpose.WEBHOOK)
+    given = {
+        name: getattr(body, name) for name in body.model_fields_set & {"webhook", "timeout_s", "metadata"}
+    }
+    child = BatchJob(
+        id=new_id(PREFIX),
+        org=parent.org,
+        status=JobStatus.QUEUED,
+        model=parent.model,
+        artifact=parent.artifact,
+        spec=parent.spec,
+        input_url=parent.input_url,
+        created=int(time.time()),
+        output_format=body.output_format or parent.output_format,
+        max_error_rate=body.max_error_rate,
+        timeout_s=parent.timeout_s,
+        webhook=parent.webhook,
+        metadata=parent.metadata,
+        retry_of=parent.id,
+    )
+    return replace(child, **given)
+
+
+async def _queued(services: Services, request: Request, job: BatchJob, claim: Claim | None) -> Response:
+    """The answer to the creation of a job, which is stored with it."""
+    answer = (await _resource_of(services, request, job)).to_json()
+    creation = await services.jobs.create(
+        job,
+        idempotency=claim.with_answer(answer) if claim else None,
+        max_queued=services.settings.quotas.queued_jobs,
+    )
+    return created(creation, answer, status=202, collection=COLLECTION)
+
+
 async def _known_job(services: Services, org: str, job_id: str) -> BatchJob:
     job = await services.jobs.get(org, job_id) if is_id(job_id, PREFIX) else None
     if job is None:
@@ -179,7 +274,8 @@ async def _known_job(services: Services, org: str, job_id: str) -> BatchJob:
 
 async def _resources_of(services: Services, request: Request, jobs: Sequence[BatchJob]) -> list[JobResource]:
     queued = [job.id for job in jobs if job.status is JobStatus.QUEUED]
-    positions = dict(zip(queued, await services.jobs.queue_positions(queued), strict=True))
+    places = await services.queue.positions(jobs[0].org, queued) if queued else []
+    positions = dict(zip(queued, places, strict=True))
     settings = services.settings
     url = settings.public_url or base_url(request.scope, is_tls=settings.is_tls_terminated)
     return [

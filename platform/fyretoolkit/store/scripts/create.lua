@@ -1,8 +1,8 @@
 -- Create a record, its list entries and the answer to its idempotency key, all or nothing.
 -- KEYS: 1 record, 2 idempotency key ('' if none), 3 open set ('' if none), 4.. lists
 -- ARGV: 1 JSON {call, fields, member, list_members[], channel, message, counter?, ttl_s?, requires_ready?[],
---   quota?{list, limit}, size?{sizes, files, prefix, id, bytes, limit?}, idempotency?{fingerprint, answer, ttl_s}}
--- `quota`: the list may have `limit` members at most. `size`: the bytes are counted among the organization's `sizes`,
+--   quota?{list, limit, beginning?}, size?{sizes, files, prefix, id, bytes, limit?}, idempotency?{fingerprint, answer, ttl_s}}
+-- `quota`: the list may have `limit` members at most, those with this beginning alone if there is one. `size`: the bytes are counted among the organization's `sizes`,
 -- which may be `limit` in total.
 -- `call` is this very call's own: what it wrote, it has created, though it be sent again because its reply was lost.
 -- The first record that exists of `requires_ready` must have the status 'ready'.
@@ -25,7 +25,9 @@ for _, key in ipairs(spec.requires_ready or {}) do
   if status then break end
 end
 if spec.quota then
-  local used = redis.call('ZCARD', spec.quota.list)
+  local list, beginning = spec.quota.list, spec.quota.beginning
+  local used = beginning and redis.call('ZLEXCOUNT', list, '[' .. beginning, '[' .. beginning .. '\255')
+    or redis.call('ZCARD', list)
   if used >= spec.quota.limit then return {'full'} end
 end
 if spec.size then

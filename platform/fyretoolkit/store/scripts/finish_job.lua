@@ -1,9 +1,9 @@
 -- Give a job its one terminal status, with the outbox row of its webhook in the same step.
 -- A job that ends without its output but with committed shards is noted, so that somebody assembles them.
 -- KEYS: 1 record, 2 shards, 3 open jobs, 4 delivery ('' if no webhook), 5 outbox, 6 unassembled jobs,
---   7 queued jobs, 8 the job's deliveries
--- ARGV: 1 JSON {from[], fields, epoch?, member, job, ttl_s, delivery?, delivery_member?, delivery_message?,
---   channel, message}
+--   7 queued jobs, 8 running jobs, 9 the job's deliveries
+-- ARGV: 1 JSON {from[], fields, epoch?, member, ttl_s, delivery?, delivery_member?, delivery_message?, channel,
+--   message}
 -- Returns 'changed' | 'fenced' | 'missing' | the status that stood in the way.
 local spec = cjson.decode(ARGV[1])
 local job = redis.call('HMGET', KEYS[1], 'status', 'epoch')
@@ -14,7 +14,8 @@ for _, from in ipairs(spec.from) do legal = legal or from == job[1] end
 if not legal then return job[1] end
 for field, value in pairs(spec.fields) do redis.call('HSET', KEYS[1], field, value) end
 redis.call('SREM', KEYS[3], spec.member)
-redis.call('ZREM', KEYS[7], spec.job)
+redis.call('ZREM', KEYS[7], spec.member)
+redis.call('ZREM', KEYS[8], spec.member)
 redis.call('EXPIRE', KEYS[1], spec.ttl_s)
 redis.call('EXPIRE', KEYS[2], spec.ttl_s)
 if not spec.fields.output and redis.call('EXISTS', KEYS[2]) == 1 then
@@ -25,8 +26,8 @@ if KEYS[4] ~= '' then
   for field, value in pairs(spec.delivery) do redis.call('HSET', KEYS[4], field, value) end
   redis.call('EXPIRE', KEYS[4], spec.ttl_s)
   redis.call('ZADD', KEYS[5], time[1], spec.delivery_member)
-  redis.call('ZADD', KEYS[8], 0, spec.delivery.id)
-  redis.call('EXPIRE', KEYS[8], spec.ttl_s)
+  redis.call('ZADD', KEYS[9], 0, spec.delivery.id)
+  redis.call('EXPIRE', KEYS[9], spec.ttl_s)
   redis.call('PUBLISH', spec.channel, spec.delivery_message)
 end
 redis.call('PUBLISH', spec.channel, spec.message)

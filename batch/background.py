@@ -1,0 +1,42 @@
+"""Behind real time from the first instruction on: `python -m batch.background SCRIPT ARGUMENTS` runs the script there.
+
+A worker of a pool imports Ray Data before any code of ours runs in it, for seconds of a core, at the priority that Ray
+gives to replicas. So it is started through this module (`runtime_env`'s `py_executable`), which steps back and becomes
+the interpreter that Ray meant to start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+_LOWEST = 19
+
+
+def step_back(niceness: int = _LOWEST) -> None:
+    """Let real time go first: this thread, and those it starts, run when nobody else wants the core.
+
+    On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
+    not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
+    permitted, there is that.
+    """
+    if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    with suppress(AttributeError, PermissionError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def python_in_background() -> str:
+    """The command that Ray shall start a worker's interpreter by."""
+    return f"{sys.executable} -m {__name__}"
+
+
+def main() -> None:
+    """Step back, become the interpreter."""
+    step_back()
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606 - this interpreter
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Who works on a run's shards where the runner is: its own process at once, hands beside it if that is worth it.
+
+Each worker has two lanes, threads that take one shard after another: while one lane's rows are predicted, the other's
+are written and committed, for a disk and Redis together take some 10 ms a shard. A hand that dies gives back what it
+was at; nobody replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from batch.hands import LANES, Hand, HandLostError
+from batch.joblog import JobLog
+from batch.runs import Run
+from batch.worker import ShardWorker
+
+_HAND_WORTH_S = 2.0
+"""Hands are started for work that would keep the runner alone busy for longer than this: a start costs one."""
+_HAND_WORTH_BYTES = 8 << 20
+"""Or at once for so much input, whatever its model: too little is not known of for long."""
+_LOOK_EVERY_S = 0.05
+
+
+class Crew:
+    """Takes from `waiting`, in front, until nothing is there or it is told to stop."""
+
+    def __init__(self, run: Run, waiting: deque[int], worker: ShardWorker) -> None:
+        """`worker`: that of this process; it is closed with the crew."""
+        self._run = run
+        self._waiting = waiting
+        self._worker = worker
+        self._hands: list[Hand] = []
+        self._lanes: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._is_over = False
+        self._failure: BaseException | None = None
+        self._began_at = time.monotonic()
+        self.done = 0
+        """Shards brought to their commit."""
+        sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
+        if sum(sizes) >= _HAND_WORTH_BYTES:
+            self._take_hands()
+        self._open_lanes(self._worker.work)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether shards wait or are worked on."""
+        return bool(self._waiting) or any(lane.is_alive() for lane in self._lanes)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began_at
+
+    def wait(self) -> None:
+        """Return soon, or when a shard is done. Raises what work on a shard raised."""
+        with self._changed:
+            self._changed.wait(_LOOK_EVERY_S)
+        if self._failure is not None:
+            raise self._failure
+        if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
+            self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
+        pace = self.elapsed_s / max(1, self.done)
+        if not self._hands and self.done and pace * len(self._waiting) > _HAND_WORTH_S:
+            self._take_hands()
+
+    def finish(self) -> None:
+        """Let no lane take another shard; return when all are done with what they are at."""
+        self._is_over = True
+        for lane in self._lanes:
+            lane.join()
+
+    def close(self) -> None:
+        """End the hands at once, and this process's lanes when they are done with what they are at."""
+        self._is_over = True
+        for hand in self._hands:
+            hand.end()
+        self.finish()
+        self._worker.close()
+
+    def _take_hands(self) -> None:
+        count = min(self._worker.turns.share, os.cpu_count() or 1) - 1
+        for _ in range(min(count, len(self._waiting) - 1)):
+            hand = Hand(self._run)
+            self._hands.append(hand)
+            self._open_lanes(hand.work)
+            JobLog(self._run.folder, self._run.epoch).append("hand_started", hand=hand.pid)
+
+    def _open_lanes(self, work: Callable[[int], None]) -> None:
+        for _ in range(LANES):
+            lane = threading.Thread(target=self._take, args=(work,), daemon=True, name="lane")
+            self._lanes.append(lane)
+            lane.start()
+
+    def _take(self, work: Callable[[int], None]) -> None:
+        """What a lane does."""
+        while not self._is_over:
+            try:
+                index = self._waiting.popleft()
+            except IndexError:
+                return
+            try:
+                work(index)
+            except HandLostError:
+                self._waiting.appendleft(index)
+                return
+            except BaseException as error:  # noqa: BLE001 - raised by `wait`
+                self._failure, self._is_over = self._failure or error, True
+            with self._changed:
+                self.done += 1
+                self._changed.notify()
