@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from fyretoolkit.core import api_keys
 from fyretoolkit.core.exposure import LOOPBACK, check_exposure, parse_host, parse_public_url
 from fyretoolkit.core.regions import check_selector
+from fyretoolkit.sections import Delay, Positive, Seconds, Section, WebhookSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEMO_KEY = api_keys.DEMO_KEY
@@ -30,23 +31,15 @@ DEFAULT_REGIONS: Mapping[str, dict[str, str]] = {
     "ap-southeast-1": {},
 }
 
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Delay = Annotated[float, Field(ge=0)]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class IngressSettings(_Section):
+class IngressSettings(Section):
     """The HTTP front: how many replicas, and what each reserves."""
 
     replicas: Positive = 1
     num_cpus: float = 0.1
 
 
-class PlanSettings(_Section):
+class PlanSettings(Section):
     """Requests a window that one key may make, by category; None: no limit."""
 
     read: Positive | None
@@ -56,7 +49,7 @@ class PlanSettings(_Section):
     """Share of a busy deployment that an organization has beside others who use it."""
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """The largest request, artifact and deadline accepted."""
 
     rate_window_s: Positive = 60
@@ -68,7 +61,7 @@ class LimitSettings(_Section):
     max_artifact_bytes: Positive = 512 << 20
 
 
-class ServingSettings(_Section):
+class ServingSettings(Section):
     """The queue of each deployment in each ingress replica."""
 
     calls_per_replica: Positive = 2
@@ -86,7 +79,7 @@ class ServingSettings(_Section):
     """Bodies of predictions that one ingress replica holds at a time."""
 
 
-class AutoscalingSettings(_Section):
+class AutoscalingSettings(Section):
     """When a deployment with bounds gets more replicas, and when fewer (`core.autoscaling`)."""
 
     target_wait_s: Seconds = 0.1
@@ -104,7 +97,7 @@ class AutoscalingSettings(_Section):
     """From the last replica to none, for deployments with min_replicas 0."""
 
 
-class DeploymentSettings(_Section):
+class DeploymentSettings(Section):
     """Bounds of each stage of a deployment."""
 
     num_cpus: float = 0.1
@@ -117,7 +110,7 @@ class DeploymentSettings(_Section):
     deleted_ttl_s: Positive = 86_400
 
 
-class StandbyShape(_Section):
+class StandbyShape(Section):
     """What a replica that stands by reserves."""
 
     num_cpus: Annotated[float, Field(gt=0)] | None = None
@@ -126,7 +119,7 @@ class StandbyShape(_Section):
     accelerator_type: str | None = None
 
 
-class StandbySettings(_Section):
+class StandbySettings(Section):
     """Replicas without a model, for deployments that come and for those that wake (`core.standby`)."""
 
     size: int = Field(default=1, ge=0, le=100)
@@ -136,7 +129,7 @@ class StandbySettings(_Section):
     """How long a deployment without replicas waits to be given one of these before it starts one of its own."""
 
 
-class BatchSettings(_Section):
+class BatchSettings(Section):
     """The share of the machine that batch jobs take, and the caps on their input."""
 
     max_running_jobs: Positive = 2
@@ -160,25 +153,7 @@ class BatchSettings(_Section):
     job_ttl_s: Positive = 30 * 86_400
 
 
-class WebhookSettings(_Section):
-    """How webhooks are sent (`core.webhooks`)."""
-
-    pauses_s: tuple[Delay, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-    """Before each attempt after the first, which is made at once; from the end of the attempt before."""
-    jitter: float = Field(default=0.1, ge=0, le=1)
-    """A pause is longer by up to this share of it."""
-    max_retry_after_s: Seconds = 86_400
-    """The longest that a receiver's Retry-After is honoured."""
-    timeout_s: Seconds = 15
-    """Of one attempt, everything together."""
-    max_sending: Positive = 100
-    """Attempts under way at once; each organization may have a part of what is left, and its own limits."""
-    max_sending_per_organization: Positive = 32
-    max_sending_per_receiver: Positive = 8
-    """Of one organization to one host and port."""
-
-
-class FileSettings(_Section):
+class FileSettings(Section):
     """Files that callers upload."""
 
     max_bytes: Positive = 10 << 30
@@ -189,7 +164,7 @@ class FileSettings(_Section):
     """Uploads that are slower for a minute are ended: each holds a request of the ingress."""
 
 
-class QuotaSettings(_Section):
+class QuotaSettings(Section):
     """How much one organization may have (`core.quotas.Resource`); None: any number."""
 
     api_keys: Positive | None = 100
@@ -199,13 +174,13 @@ class QuotaSettings(_Section):
     queued_jobs: Positive | None = 1000
 
 
-class DownloadSettings(_Section):
+class DownloadSettings(Section):
     """Links that need no key."""
 
     url_ttl_s: Positive = 3600
 
 
-class S3Settings(_Section):
+class S3Settings(Section):
     """How S3, or a service like it, is reached. Credentials are those that AWS's own tools would find."""
 
     endpoint: str | None = Field(default=None, pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+$")
@@ -228,7 +203,7 @@ class S3SourceSettings(S3Settings):
     """Where drivers (`batch.run`) may have results written, with the same credentials."""
 
 
-class EgressSettings(_Section):
+class EgressSettings(Section):
     """What the platform may fetch on a caller's behalf."""
 
     connect_timeout_s: Seconds = 5
@@ -242,7 +217,7 @@ class EgressSettings(_Section):
     s3: S3SourceSettings = S3SourceSettings()
 
 
-class ArtifactSettings(_Section):
+class ArtifactSettings(Section):
     """Where models are kept by content."""
 
     url: str | None = Field(
@@ -269,7 +244,7 @@ def _readable(selector: dict[str, str]) -> dict[str, str]:
     return selector
 
 
-class PlatformConfig(_Section):
+class PlatformConfig(Section):
     """`configs/platform.yaml`."""
 
     regions: dict[str, Annotated[dict[str, str], AfterValidator(_readable)]] = Field(

@@ -20,7 +20,7 @@ from fyretoolkit.core.webhooks import (
     new_secret,
     read_retry_after,
 )
-from fyretoolkit.settings import WebhookSettings
+from fyretoolkit.sections import WebhookSettings
 from tests.support.sentences import sentence
 
 CONFIGURED = WebhookSettings()
