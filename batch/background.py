@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import ParamSpec, TypeVar
 
 _LOWEST = 19
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def step_back(niceness: int = _LOWEST) -> None:
@@ -19,12 +24,20 @@ def step_back(niceness: int = _LOWEST) -> None:
 
     On Linux both belong to a thread: a runner that works keeps the priority of its lease's renewal. Niceness alone is
     not enough: Ray starts every process at 15, and 19 has two fifths of its share. Where there is no more, or it is not
-    permitted, there is that.
+    permitted, there is that. 0: stay.
     """
+    if niceness <= 0:
+        return
     if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     with suppress(AttributeError, PermissionError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def in_background(niceness: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`call` in this thread, which steps back for good."""
+    step_back(niceness)
+    return call(*args, **kwargs)
 
 
 def python_in_background() -> str:

@@ -2,7 +2,7 @@
 
 Each worker has two lanes, threads that take one shard after another: while one lane's rows are predicted, the other's
 are written and committed, for a disk and Redis together take some 10 ms a shard. A hand that dies gives back what it
-was at; nobody replaces it.
+was at, and is replaced a few times if what is left is worth that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _HAND_WORTH_S = 2.0
 """Hands are started for work that would keep the runner alone busy for longer than this: a start costs one."""
 _HAND_WORTH_BYTES = 8 << 20
 """Or at once for so much input, whatever its model: too little is not known of for long."""
+_MOST_REPLACED = 2
 _LOOK_EVERY_S = 0.05
 
 
@@ -34,6 +35,7 @@ class Crew:
         self._waiting = waiting
         self._worker = worker
         self._hands: list[Hand] = []
+        self._lost = 0
         self._lanes: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._is_over = False
@@ -64,9 +66,15 @@ class Crew:
             raise self._failure
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
             self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
+        self._bury()
         pace = self.elapsed_s / max(1, self.done)
-        if not self._hands and self.done and pace * len(self._waiting) > _HAND_WORTH_S:
+        if self.done and self._lost <= _MOST_REPLACED and pace * len(self._waiting) > _HAND_WORTH_S:
             self._take_hands()
+
+    @property
+    def size(self) -> int:
+        """How many workers it has."""
+        return 1 + len(self._hands)
 
     def finish(self) -> None:
         """Let no lane take another shard; return when all are done with what they are at."""
@@ -83,12 +91,19 @@ class Crew:
         self._worker.close()
 
     def _take_hands(self) -> None:
-        count = min(self._worker.turns.share, os.cpu_count() or 1) - 1
+        count = min(self._worker.turns.share, os.cpu_count() or 1) - self.size
         for _ in range(min(count, len(self._waiting) - 1)):
             hand = Hand(self._run)
             self._hands.append(hand)
             self._open_lanes(hand.work)
             JobLog(self._run.folder, self._run.epoch).append("hand_started", hand=hand.pid)
+
+    def _bury(self) -> None:
+        for hand in [hand for hand in self._hands if hand.is_lost]:
+            self._hands.remove(hand)
+            self._lost += 1
+            hand.end()
+            JobLog(self._run.folder, self._run.epoch).append("hand_lost", hand=hand.pid)
 
     def _open_lanes(self, work: Callable[[int], None]) -> None:
         for _ in range(LANES):

@@ -43,7 +43,8 @@ class Hand:
         )
         self._waiting: dict[int, Future[None]] = {}
         self._lock = threading.Lock()
-        self._is_lost = False
+        self.is_lost = False
+        """Whether it has ended."""
         threading.Thread(target=self._listen, daemon=True, name="hand").start()
         with contextlib.suppress(HandLostError):  # the first shard will be told
             self._send(run)
@@ -61,7 +62,7 @@ class Hand:
             Exception: as `ShardWorker.work`.
         """
         with self._lock:
-            if self._is_lost:
+            if self.is_lost:
                 raise HandLostError
             done = self._waiting[index] = Future()
         self._send(index)
@@ -70,7 +71,7 @@ class Hand:
     def end(self) -> None:
         """Kill it: what it has not committed is nobody's."""
         self._process.kill()
-        with self._process:  # reaps it, closes the pipes
+        with contextlib.suppress(BrokenPipeError), self._process:  # reaps it, closes the pipes
             pass
 
     def _send(self, message: object) -> None:
@@ -95,7 +96,7 @@ class Hand:
 
     def _lose(self) -> None:
         with self._lock:
-            self._is_lost = True
+            self.is_lost = True
             lost = list(self._waiting.values())
             self._waiting.clear()
         for done in lost:

@@ -2,9 +2,10 @@
 
 Native code that is handed a row may be ended by it (SIGFPE in a kernel, the system's OOM killer), and no exception
 tells which row it was. So a shard during which a worker died is predicted in a child, and rows that kill the child are
-halved until single ones are left: O(log n) children for a poison row. A child may also be killed from outside, so
+halved until single ones are left: O(log n) deaths for a poison row. A child may also be killed from outside, so
 nothing is believed once: rows are halved after two deaths, and a single row is condemned when it has killed two fresh
-children that were given nothing else. Doing so always was rejected: it costs every worker a second process.
+children that were given nothing else. Doing so always was rejected: it costs every worker a second process, and a
+fork for each call of the model.
 
 The bytes of a part do not depend on who was killed when: rows beside a condemned one are asked for again together,
 without it.
@@ -108,7 +109,8 @@ class IsolatedModel:
         try:
             answers = process.predict([items[row] for row in rows], cells_are_text)
         except ProcessDiedError:
-            self.close()
+            if not process.is_alive:
+                self.close()
             return None
         return {row: replace(answer, index=row) for row, answer in zip(rows, answers, strict=True)}
 

@@ -1,8 +1,12 @@
 """A model in a process of its own that may die: what `python -m batch.model_process` does, and who starts it.
 
-Frames of pickle (eight bytes of length first) go through its standard input and output: in comes what to load, "ready"
-goes out once that is done, then a list of outcomes for each list of items. `multiprocessing` was rejected: it imports
-the owner's main module, which in a Ray worker is Ray's. The process ends with its owner, however that ends.
+Frames of pickle (eight bytes of length first) go through its standard input and output: in comes what to load, out
+goes how it will answer, then a list of outcomes for each list of items. `multiprocessing` was rejected: it imports the
+owner's main module, which in a Ray worker is Ray's. The process ends with its owner, however that ends.
+
+A model on the CPU is loaded there and never run: each list of items is predicted by a fork, which has the loaded model
+at once and may die of the items. With one thread a session has no threads that a fork would lack. CUDA does not
+survive a fork, so a model on a GPU is run by the process itself, and what kills it costs a start.
 """
 
 from __future__ import annotations
@@ -13,23 +17,26 @@ import pickle
 import resource
 import subprocess
 import sys
+import traceback
+from functools import partial
 from typing import IO, TYPE_CHECKING, cast
 
 from fyretoolkit.models.sandbox import die_with_parent, volunteer_for_oom
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batch.loading import LoadableModel
     from fyretoolkit.models.codec import ItemError
-    from fyretoolkit.models.runner import Prediction
+    from fyretoolkit.models.runner import ModelRunner, Prediction
 
 _LENGTH_BYTES = 8
-READY = "ready"
+_DIED = "died"
+"""Instead of outcomes: the fork that was to give them ended without."""
 
 
 class ProcessDiedError(Exception):
-    """The process ended without an answer."""
+    """The process that was asked ended without an answer."""
 
 
 class ModelProcess:
@@ -43,7 +50,9 @@ class ModelProcess:
             PlatformError: the model does not load.
         """
         self.is_fresh = True
-        """Whether it has not been asked yet."""
+        """Whether who answers next was not asked before."""
+        self.is_alive = True
+        """Whether it can be asked again."""
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "batch.model_process"],
@@ -52,10 +61,15 @@ class ModelProcess:
             stdout=subprocess.PIPE,
         )
         try:
-            self._exchange(model)
+            self._has_forks = bool(self._exchange(model))
         except BaseException:
             self.end()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def predict(self, items: Sequence[object], cells_are_text: bool) -> list[Prediction | ItemError]:
         """One outcome per item, in order.
@@ -64,27 +78,30 @@ class ModelProcess:
             ProcessDiedError: it died of them, or meanwhile.
             PlatformError: as the model's own `predict`.
         """
-        self.is_fresh = False
-        outcomes: list[Prediction | ItemError] = self._exchange((items, cells_are_text))
-        return outcomes
+        self.is_fresh = self._has_forks
+        outcomes = self._exchange((items, cells_are_text))
+        if outcomes == _DIED:
+            raise ProcessDiedError
+        return cast("list[Prediction | ItemError]", outcomes)
 
     def end(self) -> None:
         """Kill it: it holds nothing that must be kept."""
         self._process.kill()
-        with self._process:  # reaps it, closes the pipes
+        with contextlib.suppress(BrokenPipeError), self._process:  # reaps it, closes the pipes
             pass
 
-    def _exchange(self, message: object) -> list[Prediction | ItemError]:
+    def _exchange(self, message: object) -> object:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         try:
             _send(self._process.stdin, message)
             answer = _receive(self._process.stdout)
         except (BrokenPipeError, EOFError) as error:
+            self.is_alive = False
             raise ProcessDiedError from error
         if isinstance(answer, Exception):
             raise answer
-        return answer  # type: ignore[return-value]  # the child's word for it
+        return answer
 
 
 def _send(stream: IO[bytes], message: object) -> None:
@@ -122,18 +139,46 @@ def main() -> None:
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     from fyretoolkit.core.errors import PlatformError
 
+    loadable = cast("LoadableModel", _receive(requests))
     try:
-        model = cast("LoadableModel", _receive(requests)).load()
+        model = loadable.load()
     except PlatformError as error:
         _send(answers, error)
         return
-    _send(answers, READY)
+    has_forks = not model.spec.resources.num_gpus
+    _send(answers, has_forks)
     while True:
         items, cells_are_text = cast("tuple[Sequence[object], bool]", _receive(requests))
+        predict = partial(_predicted, model, items, cells_are_text)
+        _send(answers, in_a_fork(predict) if has_forks else predict())
+
+
+def _predicted(model: ModelRunner, items: Sequence[object], cells_are_text: bool) -> object:
+    from fyretoolkit.core.errors import PlatformError
+
+    try:
+        return model.predict(items, cells_are_text)
+    except PlatformError as error:
+        return error
+
+
+def in_a_fork(call: Callable[[], object]) -> object:
+    """What `call` answers in a fork of this process, or `_DIED`. It must be picklable."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
         try:
-            _send(answers, model.predict(items, cells_are_text))
-        except PlatformError as error:
-            _send(answers, error)
+            die_with_parent()
+            with os.fdopen(writing, "wb") as stream:
+                pickle.dump(call(), stream, pickle.HIGHEST_PROTOCOL)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 - nothing may go on in the fork
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        content = stream.read()
+    has_ended_well = os.waitpid(child, 0)[1] == 0
+    return pickle.loads(content) if has_ended_well else _DIED  # noqa: S301 - from the fork
 
 
 if __name__ == "__main__":

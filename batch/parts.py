@@ -81,7 +81,12 @@ class PartLines:
         """
         if not answers:
             return
-        rows = [_line(answer) for answer in answers]
+        rows = [
+            {"index": answer.index, "id": answer.id, "result": answer.result}
+            if answer.id is not None
+            else {"index": answer.index, "result": answer.result}
+            for answer in answers
+        ]
         lines = orjson.dumps(rows, option=_OPTIONS)[1:-1].replace(_SEAM, _PARTED) + b"\n"
         if lines.count(b"\n") != len(rows):
             lines = b"".join(orjson.dumps(row, option=_OPTIONS) + b"\n" for row in rows)
@@ -101,12 +106,6 @@ class PartLines:
             line["id"] = identifier
         line["error"] = {"code": code, "message": message}
         self.errors.append((index, orjson.dumps(line, option=_OPTIONS) + b"\n"))
-
-
-def _line(answer: Answer) -> dict[str, object]:
-    if answer.id is None:
-        return {"index": answer.index, "result": answer.result}
-    return {"index": answer.index, "id": answer.id, "result": answer.result}
 
 
 def write_part(folder: Path, shard: int, epoch: int, lines: PartLines) -> Part:

@@ -88,7 +88,8 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
+            has_room = worker.turns.share > crew.size  # on this machine or another
+            if may_pool and has_room and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             crew.wait()
         crew.finish()
@@ -166,7 +167,7 @@ def pooled(run: Run, shards: Sequence[int], *, is_wary: bool = False) -> Iterato
     finished = _items(run, shards, gpu_workers=workers).map_batches(
         ShardWorker,
         fn_constructor_kwargs={"run": run, "is_wary": is_wary},
-        **_pool(workers, run.model.resources),
+        **_pool(run, workers, run.model.resources),
     )
     yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
 
@@ -179,9 +180,9 @@ def staged(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     workers = min(run.settings.batch.workers, len(shards))
     finished = _items(run, shards, gpu_workers=workers)
     for stage, pool in (
-        (ParseStage, _pool(workers)),
-        (PredictStage, _pool(workers, run.model.resources)),
-        (WriteStage, _pool(1)),
+        (ParseStage, _pool(run, workers)),
+        (PredictStage, _pool(run, workers, run.model.resources)),
+        (WriteStage, _pool(run, 1)),
     ):
         finished = finished.map_batches(stage, fn_constructor_kwargs={"run": run}, **pool)
     yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
@@ -196,7 +197,7 @@ def _items(run: Run, shards: Sequence[int], *, gpu_workers: int) -> ray.data.Dat
     )
 
 
-def _pool(workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
+def _pool(run: Run, workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
     """The options of a stage's actors: finite restarts, and no CPU.
 
     A replica has its place whatever workers do; how many of them may be at work, their turns say. A pool on GPUs begins
@@ -205,6 +206,7 @@ def _pool(workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
     from ray.data import ActorPoolStrategy
 
     has_gpus = bool(wanted.num_gpus)
+    is_behind = not has_gpus and run.settings.batch.worker_niceness > 0
     return {
         "batch_size": 1,
         "batch_format": "numpy",
@@ -216,7 +218,7 @@ def _pool(workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]:
         "accelerator_type": wanted.accelerator_type if has_gpus else None,
         "max_restarts": _MAX_RESTARTS,
         "max_task_retries": _MAX_RESTARTS,
-        "runtime_env": None if has_gpus else {"py_executable": python_in_background()},
+        "runtime_env": {"py_executable": python_in_background()} if is_behind else None,
     }
 
 

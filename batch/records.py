@@ -6,17 +6,19 @@ JSONL goes through orjson, which refuses what would crash or mislead others: dee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import orjson
 
-from batch.boundaries import InputFormat, Span, split_records
+from batch.boundaries import InputFormat, record_bounds
 from batch.cells import CellError, parse_cells
 from batch.fields import CsvMapping, FieldError, RowId, RowShape, row_id, select, with_only_field
 from batch.layouts import parse_header
 from batch.shards import Plan, Shard
 from fyretoolkit.core.errors import PlatformError
+
+Bounds = Iterable[tuple[int, int, int]]
 
 
 @dataclass(slots=True)  # to freeze it costs three times as much, of each of millions
@@ -68,15 +70,15 @@ class RecordReader:
             message = f"The row is longer than {self._max_record_bytes} bytes. Shorten it, or leave it out."
             yield BadRecord(shard.first_record, shard.first_line, None, "invalid_row", message)
             return
-        spans = split_records(chunk, self._format)
-        if len(spans) != shard.records or len(chunk) != shard.end - shard.start:
+        bounds = record_bounds(chunk, self._format)
+        if len(bounds) != shard.records or len(chunk) != shard.end - shard.start:
             raise PlatformError("input_changed")
         read = self._read_json if self._csv is None else self._read_csv
-        yield from read(shard, chunk, spans)
+        yield from read(shard, chunk, bounds)
 
-    def _read_json(self, shard: Shard, chunk: bytes, spans: list[Span]) -> Iterator[Record | BadRecord]:
+    def _read_json(self, shard: Shard, chunk: bytes, bounds: Bounds) -> Iterator[Record | BadRecord]:
         shape, loads = self._shape, orjson.loads
-        for index, (start, end, line) in enumerate(spans, start=shard.first_record):
+        for index, (start, end, line) in enumerate(bounds, start=shard.first_record):
             try:
                 value = loads(chunk[start:end])
             except orjson.JSONDecodeError as error:
@@ -93,9 +95,9 @@ class RecordReader:
             except FieldError as error:
                 yield _bad(index, shard.first_line + line, identifier, str(error))
 
-    def _read_csv(self, shard: Shard, chunk: bytes, spans: list[Span]) -> Iterator[Record | BadRecord]:
+    def _read_csv(self, shard: Shard, chunk: bytes, bounds: Bounds) -> Iterator[Record | BadRecord]:
         assert self._csv is not None  # noqa: S101 - `read` chose by it
-        for index, (start, end, line) in enumerate(spans, start=shard.first_record):
+        for index, (start, end, line) in enumerate(bounds, start=shard.first_record):
             cells: list[str] = []
             try:
                 cells = parse_cells(chunk[start:end])

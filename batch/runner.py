@@ -18,6 +18,7 @@ from typing import cast
 
 from anyio import to_thread
 
+from batch.background import in_background
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
@@ -169,7 +170,9 @@ class BatchRunner:
             source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
         run = self._run_over(job, source, f"plan-{self._epoch}.json")
-        plan = await to_thread.run_sync(make_plan, run, layout)
+        plan = await to_thread.run_sync(
+            in_background, self._settings.batch.worker_niceness, make_plan, run, layout
+        )
         await reach_async("plan.before")
         is_written = await self._jobs.set_plan(
             self._org,
@@ -318,10 +321,10 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
         try:
             assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
-            if assembled and job.destination:
+            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
+            if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
                 await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
                 is_delivered = True
-            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
         except PlatformError as damage:
             JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
     await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))

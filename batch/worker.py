@@ -291,9 +291,12 @@ def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Flags:
     """How a model is to be asked for values that come from `chunk`; see `Codec.decode`."""
     if reader.cells_are_text:
         return {"cells_are_text": True}
-    if spec.kind == "text" or b"true" in chunk or b"false" in chunk:
-        return {}
-    return {"has_booleans": False}
+    return {} if spec.kind == "text" or has_booleans(chunk) else {"has_booleans": False}
+
+
+def has_booleans(chunk: bytes) -> bool:
+    """Whether JSON may hold a boolean. One byte is looked for at ten times the speed of a word."""
+    return (b"u" in chunk and b"true" in chunk) or (b"f" in chunk and b"false" in chunk)
 
 
 def split_off_bad(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:

@@ -47,6 +47,7 @@ SHORTENED = {
     "batch": {"shard_target_bytes": 65_536},
     "limits": {"rate_window_s": RATE_WINDOW_S},
     "quotas": {"api_keys": 10_000},
+    "webhooks": {"pauses_s": [0.5, 0.5, 0.5]},
     "autoscaling": {"downscale_delay_s": 3, "downscale_to_zero_delay_s": 12},
 }
 """Batch inputs are cut small, so that a short job has many shards. Deployments that nobody calls lose replicas soon;

@@ -22,7 +22,7 @@ from tests.support.serve_rest import ServeRest, running_pids
 
 HELP = "two replicas through Ray Serve's REST endpoint, our controller killed: still two, and our API says so"
 
-_MODEL = "scaled"
+_MODEL = "scaled-by-hand"
 _WANTED = 2
 _PATIENCE_S = 60.0
 _WATCH_S = 10.0

@@ -2,7 +2,8 @@
 
 Half of the jobs tell a receiver that answers, the others one of each other kind in turn. In the middle of it a sender
 is killed with `kill -9`, the one in its own actor and the one in our controller in turn. The pauses between attempts
-are shortened (`PAUSES_S`), the 15 s of an attempt are not.
+are shortened (`PAUSES_S`), the 15 s of an attempt are not. With `--bare` there are senders and a store alone, and jobs
+end through the store, ten a second; without it there is a platform, and each job runs.
 
 How soon a healthy receiver is told counts from the job's `finished`, which is in whole seconds and rounded down: what
 is shown is too long by up to a second. Nothing is left out, neither jobs that ended while a sender was dead nor the
@@ -12,7 +13,8 @@ deliveries that it had in its hands.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import Any
@@ -22,6 +24,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from scripts.benchmarks.behaviour.stage import Finding, conclude, introduce, running_platform
 from scripts.trials.faults.kills import CONTROLLER
+from scripts.trials.senders.bare import BareStage, bare_stage
 from tests.support.platform import RunningPlatform, until
 from tests.support.receivers import BEHAVIOURS, WILLING, Received, Receivers, receiving
 
@@ -37,7 +40,7 @@ REASONS = {"gone": "gone", "redirect": "schedule_ended", "hang": "schedule_ended
 """Why those that never take one are given up."""
 SENDERS = ("ray::WebhookActor", CONTROLLER)
 _INPUT = b'{"text": "an utterly compelling film"}\n{"text": "a complete waste of time"}\n'
-_PATIENCE_S = 900.0
+_PATIENCE_S = 300.0
 _KINDS = tuple(kind for kind in BEHAVIOURS if kind not in ("ok", "trickle"))
 
 
@@ -65,14 +68,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=200, help="with a webhook each (200)")
     parser.add_argument("--canceled", type=int, default=0, help="of them, canceled while they wait (0)")
     parser.add_argument("--kills", type=int, default=5, help="of a sender (5)")
+    parser.add_argument("--bare", action="store_true", help="senders and a store alone, without Ray")
     parser.add_argument("--running", type=int, default=2, help="jobs that run at once (2)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the findings; 1 if one does not hold."""
     introduce()
-    overrides = {"webhooks": {"pauses_s": list(PAUSES_S)}, "batch": {"max_running_jobs": options.running}}
     kinds = list(islice(chain.from_iterable(zip(cycle(["ok"]), cycle(_KINDS), strict=False)), options.jobs))
+    if options.bare:
+        with bare_stage({"pauses_s": list(PAUSES_S)}) as stage:
+            return conclude(judge(conduct_bare(stage, kinds, kills=options.kills), kills=options.kills))
+    overrides = {"webhooks": {"pauses_s": list(PAUSES_S)}, "batch": {"max_running_jobs": options.running}}
     with running_platform(overrides, has_demo_models=True) as platform:
         trial = conduct(platform, kinds, kills=options.kills, canceled=options.canceled)
     return conclude(judge(trial, kills=options.kills))
@@ -86,13 +93,38 @@ def conduct(platform: RunningPlatform, kinds: Sequence[str], *, kills: int, canc
         source = f"fyre://files/{upload.raise_for_status().json()['id']}"
         jobs = [_job(client, source, receivers.urls[kind]) for kind in kinds]
         for name in jobs[len(jobs) - canceled :]:
-            client.post(f"/jobs/{name}/cancel").raise_for_status()
+            client.post(f"/jobs/{name}/cancel")  # one that has completed already stays so
         killed = _kill_at_even_distances(platform, receivers, len(jobs), kills)
         told = [
             Told(kind, client.get(f"/jobs/{name}").json(), _settled(client, name))
             for kind, name in zip(kinds, jobs, strict=True)
         ]
         return Trial(told, list(receivers.received), secret, killed)
+
+
+def conduct_bare(stage: BareStage, kinds: Sequence[str], *, kills: int, pause_s: float = 0.1) -> Trial:
+    """The same without a platform: a job ends every `pause_s`, and a sender is killed at even distances."""
+    with receiving(*sorted(set(kinds))) as receivers:
+        jobs: list[str] = []
+        killed: list[str] = []
+        for number, kind in enumerate(kinds):
+            if number in {len(kinds) * (kill + 1) // (kills + 1) for kill in range(kills)}:
+                killed.append(stage.kill(len(killed)))
+            jobs.append(stage.end_job(receivers.urls[kind]))
+            time.sleep(pause_s)
+        told = [
+            Told(kind, stage.job(name), until(_ending(stage, name), timeout_s=_PATIENCE_S, what=name))
+            for kind, name in zip(kinds, jobs, strict=True)
+        ]
+        return Trial(told, list(receivers.received), stage.secret, killed)
+
+
+def _ending(stage: BareStage, job: str) -> Callable[[], dict[str, Any] | None]:
+    def settled() -> dict[str, Any] | None:
+        found = stage.delivery(job)
+        return found if found["status"] != "pending" else None
+
+    return settled
 
 
 _BYTES = {"content-type": "application/octet-stream"}

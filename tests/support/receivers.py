@@ -143,9 +143,8 @@ def receiving(*kinds: str) -> Iterator[Receivers]:
         loop.run_until_complete(serve())
         loop.run_forever()
         receivers.closing.set()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        if serving := asyncio.all_tasks(loop):
+            loop.run_until_complete(asyncio.wait(serving, timeout=10))
         loop.close()
 
     thread = threading.Thread(target=run)

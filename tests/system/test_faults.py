@@ -60,12 +60,12 @@ def test_kills_change_no_byte(platform: RunningPlatform, trial: Trial) -> None:
     assert max(event["epoch"] for event in log) >= 3, "two runs were killed, the third did the rest"
 
 
-def test_a_pool_of_workers_survives_the_loss_of_one(
+def test_workers_survive_the_loss_of_one(
     client: httpx.Client, platform: RunningPlatform, glosses: Path, tmp_path: Path
 ) -> None:
-    """A job long enough for Ray Data's pool, one worker killed: every row once, in order, with its answer."""
-    copies = 120
-    path = tmp_path / "pooled.jsonl"
+    """A job long enough for a second worker, which is killed: every row once, in order, with its answer."""
+    copies = 60
+    path = tmp_path / "long.jsonl"
     path.write_bytes(glosses.read_bytes() * copies)
     name = submit(client, "sentiment-v1", path.as_uri())
 
@@ -73,8 +73,8 @@ def test_a_pool_of_workers_survives_the_loss_of_one(
         log = platform.home / "jobs" / name / "log.jsonl"
         return {event["pid"] for event in job_log(platform, name)} if log.exists() else set()
 
-    until(lambda: len(pids()) >= 3, timeout_s=90, what="two workers beside the runner")
-    platform.kill("ray::MapWorker")
+    until(lambda: len(pids()) >= 2, timeout_s=90, what="a worker beside the runner")
+    platform.kill("batch.hands")
     job = finished(client, name, timeout_s=180)
     assert job["status"] == "completed"
     rows = lines(client, job["output_url"])

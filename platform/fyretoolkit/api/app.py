@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -54,11 +55,8 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    for part in (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics):
-        app.include_router(part.router)
-        app.include_router(_heads_of(part.router))
-    app.include_router(docs.router)
-    app.include_router(_heads_of(docs.router))
+    for router in _routers():
+        app.include_router(router)
     app.state.predict = PredictEndpoint(services)
     app.router.routes.append(Route("/predict/{model_id}", app.state.predict, methods=["POST"]))
     app.add_exception_handler(HTTPException, _render_http_exception)
@@ -66,6 +64,13 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Edge, is_local=services.settings.is_development)
     app.openapi = _described_once(app)  # type: ignore[method-assign]
     return app
+
+
+@cache
+def _routers() -> tuple[APIRouter, ...]:
+    """Each with its HEADs after it; once a process, for taking signatures apart is most of what an app takes."""
+    parts = (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics, docs)
+    return tuple(each for part in parts for each in (part.router, _heads_of(part.router)))
 
 
 def _heads_of(router: APIRouter) -> APIRouter:

@@ -36,8 +36,9 @@ from fyretoolkit.schemas.deliveries import WebhookEvent
 from fyretoolkit.schemas.jobs import JobResource
 from fyretoolkit.serving.exposition import Gauges
 from fyretoolkit.settings import Settings
+from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, translated
-from fyretoolkit.store.deliveries import KIND, Claim, ClaimLimits, DeliveryStore
+from fyretoolkit.store.deliveries import KIND, Claim, ClaimLimits, DeliveryStore, Silence
 from fyretoolkit.store.downloads import DownloadSecret
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
@@ -46,10 +47,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_LOOK_S = 0.5
+_LOOK_S = 0.25
 """Between two looks, where no message came; also how a sender with something in its hands is heard of."""
-_SILENCE_S = 2.0
-"""A sender that was not heard of for so long is taken for dead. One that hung repeats what it had: at least once."""
+_SILENCE = Silence(listening_s=5.0, gone_s=2 * _LOOK_S)
+"""A sender that is taken for dead and is not repeats what it had: at least once."""
 _LEASE_MARGIN_S = 30.0
 _PATIENCE_S = 10.0
 """With a store that is away, before an attempt and after it: together less than the margin."""
@@ -103,7 +104,7 @@ class WebhookSender:
         claims, is_more = await self._deliveries.claim(
             self._name,
             lease_s=self._settings.webhooks.timeout_s + _LEASE_MARGIN_S,
-            silence_s=_SILENCE_S,
+            silence=_SILENCE,
             limits=self._limits,
         )
         for claim in claims:
@@ -124,6 +125,9 @@ class WebhookSender:
             except PlatformError as error:
                 logger.warning("webhooks: a look at the store failed: %s", error)
                 pause_s = _RETRY_S
+            except Exception:
+                logger.exception("webhooks: a look failed; the next one looks anew")
+                pause_s = _RETRY_S
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
@@ -134,12 +138,15 @@ class WebhookSender:
         while True:
             try:
                 async with self._store.subscribe() as changes, translated():
+                    await changes.subscribe(keys.sender_channel(self._name))
                     self._wake.set()
                     async for message in changes.listen():
                         if json.loads(message["data"])["kind"] == KIND:
                             self._wake.set()
             except PlatformError as error:
                 logger.warning("webhooks: listening for changes failed: %s", error)
+            except Exception:
+                logger.exception("webhooks: listening for changes failed")
             await asyncio.sleep(_RETRY_S)
 
     async def _show(self) -> NoReturn:

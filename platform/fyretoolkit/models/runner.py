@@ -122,6 +122,9 @@ class ModelRunner:
     ) -> list[Prediction | ItemError]:
         """One outcome per item, in the order of the items; for the flags see `Codec.decode`."""
         calls, errors = self.codec.decode_all(items, cells_are_text, has_booleans)
+        if not errors and len(calls) == 1:
+            ((kept, arrays),) = calls
+            return list(self._predict_rows(arrays, kept))
         outcomes: dict[int, Prediction | ItemError] = {error.index: error for error in errors}
         for kept, arrays in calls:
             for outcome in self._predict_rows(arrays, kept):

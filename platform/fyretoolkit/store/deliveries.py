@@ -11,7 +11,8 @@ now has to be read again and again by whoever looks for what can.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ from fyretoolkit.core.webhooks import MAX_ATTEMPTS_KEPT, Attempt, Delivery, Verd
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store, change_message, script_argument, translated
 from fyretoolkit.store.records import encode_fields, from_hash
+
+logger = logging.getLogger(__name__)
 
 KIND = "delivery"
 """How a new delivery is named on the changes channel, and one that is to be sent again."""
@@ -33,6 +36,16 @@ class ClaimLimits:
     of_organization: int
     of_receiver: int
     """Of one receiver (host and port) of one organization."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """For how long a sender may not be heard of before it is taken for dead."""
+
+    listening_s: float
+    """While its connection is there: it may be slow."""
+    gone_s: float
+    """Once its connection is gone. Not at once: all are, for a moment, when Redis restarts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +63,12 @@ class DeliveryStore:
         self._store = store
 
     async def claim(
-        self, sender: str, *, lease_s: float, silence_s: float, limits: ClaimLimits
+        self, sender: str, *, lease_s: float, silence: Silence, limits: ClaimLimits
     ) -> tuple[list[Claim], bool]:
         """(what this sender is to attempt now, whether more became due than one look takes in).
 
-        `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that did
-        not claim for `silence_s` is due again, for whoever claims next.
+        `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that was
+        silent for too long is due again, for whoever claims next.
         """
         answer = await self._store.run(
             "claim_deliveries",
@@ -64,7 +77,9 @@ class DeliveryStore:
                 script_argument(
                     {
                         "sender": sender,
-                        "silence_ms": int(silence_s * 1000),
+                        "channels": keys.sender_channel(""),
+                        "silence_ms": int(silence.listening_s * 1000),
+                        "gone_ms": int(silence.gone_s * 1000),
                         "lease_ms": int(lease_s * 1000),
                         "limit": limits.total,
                         "of_organization": limits.of_organization,
@@ -76,11 +91,7 @@ class DeliveryStore:
             ],
         )
         is_more, *taken = answer
-        claims = [
-            Claim(from_hash(Delivery, dict(zip(fields[::2], fields[1::2], strict=True))), token)
-            for token, fields in taken
-        ]
-        return claims, bool(is_more)
+        return [claim for token, fields in taken if (claim := _read(token, fields))], bool(is_more)
 
     async def settle(self, claim: Claim, attempt: Attempt, verdict: Verdict) -> bool:
         """Log an attempt and write what it led to; False if the claim was lost meanwhile, or the delivery expired.
@@ -170,6 +181,16 @@ class DeliveryStore:
             pipeline.hlen(keys.OUTBOX_SENDING)
             waiting, sending = await pipeline.execute()
         return {"waiting": waiting, "sending": sending}
+
+
+def _read(token: str, fields: Sequence[str]) -> Claim | None:
+    """A claim from its record; None if that is damaged: one record must not keep all others from being sent."""
+    stored = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        return Claim(from_hash(Delivery, stored), token)
+    except ValueError:
+        logger.exception("the record of delivery %s cannot be read", stored.get("id"))
+        return None
 
 
 def _logged(attempt: Attempt) -> dict[str, Any]:

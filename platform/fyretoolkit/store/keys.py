@@ -52,6 +52,11 @@ OUTBOX_SENDERS = "fyre:outbox:senders"
 """Hash: when each sender with something in its hands was last heard of, in milliseconds."""
 
 
+def sender_channel(sender: str) -> str:
+    """Pub/sub: on which a sender of webhooks listens, and which says by that alone that its process lives."""
+    return f"fyre:outbox:sender:{sender}"
+
+
 def organization(org: str) -> str:
     """Hash: an organization."""
     return f"fyre:organization:{org}"

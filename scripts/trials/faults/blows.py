@@ -26,7 +26,7 @@ class Kind(StrEnum):
     """Who is killed."""
 
     RUNNER = "the runner"
-    WORKER = "a worker of the pool"
+    WORKER = "a worker beside the runner"
     CONTROLLER = "our controller"
     REDIS = "Redis"
     EVERYTHING = "everything"
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 
 TITLES = {
     Kind.RUNNER: ("ray::RunnerActor",),
-    Kind.WORKER: ("ray::MapWorker",),
+    Kind.WORKER: ("batch.hands",),
     Kind.CONTROLLER: ("ray::ControllerActor",),
     Kind.REDIS: ("valkey-server", "redis-server"),
 }

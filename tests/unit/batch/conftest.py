@@ -26,6 +26,8 @@ def bench(tmp_path: Path, redis_url: str) -> Bench:
         home=tmp_path / "home",
         redis_url=SecretStr(redis_url),
         egress=EgressSettings(development_file_roots=(inputs,)),
-        batch=BatchSettings(shard_target_bytes=40, rows_per_call=2, max_line_bytes=1000, lease_s=1),
+        batch=BatchSettings(
+            shard_target_bytes=40, rows_per_call=2, max_line_bytes=1000, lease_s=1, worker_niceness=0
+        ),
     )
     return Bench(settings, inputs)

@@ -94,7 +94,7 @@ async def test_a_driver_runs_its_own_job(bench: Bench):
             JobStatus.PROCESSING, 1, {"team": "a", SUBMISSION_FIELD: "raysubmit_1"},
         )  # fmt: skip
         assert [each.id for each in await jobs.open_jobs()] == [job.id]
-        assert plan_runs([job], {}, await store.now_ms(), max_running=2, max_runs=5) == []
+        assert plan_runs([job], {}, await store.now_ms(), max_runs=5) == []
         ended = await drive(bench.settings, jobs, job, Lines(out), work=bench.inline())
         report(ended, Lines(out))
     assert (ended.status, ended.succeeded, exit_code(ended)) == (JobStatus.COMPLETED, 20, 0)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from batch.attempts import Attempts
 from batch.isolation import CRASHED, IsolatedModel
 from batch.joblog import read_events
-from batch.model_process import ModelProcess, ProcessDiedError
+from batch.loading import LoadableModel
+from batch.model_process import ModelProcess, ProcessDiedError, in_a_fork
 from batch.runs import Run
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
@@ -35,7 +36,7 @@ class MortalProcess:
     """Answers the length of each text; dies of what `kills`."""
 
     def __init__(self, kills: Callable[[Sequence[object]], bool]) -> None:
-        self.is_fresh = True
+        self.is_fresh = self.is_alive = True
         self._kills = kills
         self._model = LengthModel()
 
@@ -43,6 +44,7 @@ class MortalProcess:
         """As the process that it stands for."""
         self.is_fresh = False
         if self._kills(items):
+            self.is_alive = False
             raise ProcessDiedError
         return self._model.predict(items, cells_are_text)
 
@@ -165,3 +167,30 @@ async def test_a_shard_of_which_a_worker_died_goes_on_in_a_process_that_may(
     deaths = [event["deaths"] for event in read_events(worked[0].folder) if event["event"] == "shard_started"]
     assert sorted(deaths)[-2:] == [0, 1]
     assert not (worked[0].folder / "working").exists()
+
+
+def test_a_process_that_was_killed_before_it_is_asked_is_replaced(bench: Bench, tmp_path: Path) -> None:
+    """What it was being told is still on its way, to nobody."""
+    runner = load_runner(tmp_path / "model", quotients())
+    stored = open_artifacts(bench.settings).put(files_in(tmp_path / "model"))
+    started: list[ModelProcess] = []
+
+    def start() -> ModelProcess:
+        started.append(
+            ModelProcess(LoadableModel(bench.settings, stored.sha256, runner.spec.to_json(), device_id=0))
+        )
+        return started[-1]
+
+    model = IsolatedModel(start)
+    assert [type(each) for each in model.predict([1])] == [Prediction]
+    os.kill(started[0].pid, signal.SIGKILL)
+    assert [type(each) for each in model.predict(list(range(1, 20_000)))] == [Prediction] * 19_999
+    assert len(started) == 2
+    model.close()
+
+
+def test_what_a_fork_does_is_answered_and_its_death_told() -> None:
+    """An error that nobody expected is a death too: nothing of the fork goes on."""
+    assert in_a_fork(os.getpid) not in (os.getpid(), "died")
+    assert in_a_fork(lambda: os.kill(os.getpid(), signal.SIGKILL)) == "died"
+    assert in_a_fork(lambda: 1 // 0) == "died"

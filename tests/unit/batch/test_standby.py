@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -137,8 +138,11 @@ async def test_it_leaves_when_no_job_comes(life: Life) -> None:
     assert await life.runners.standing() == []
 
 
-async def test_a_process_is_fit_for_more_after_a_job_that_completed(life: Life) -> None:
+async def test_a_process_is_fit_for_more_after_a_job_that_completed(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not after one that was stopped: threads of it may work on; nor behind a run that was fenced off."""
+    monkeypatch.delitem(sys.modules, "ray.data", raising=False)  # another test's
     ended = await life.bench.run(await life.bench.create_job(b'"a"\n'))
     canceled = await life.bench.create_job(b'"a"\n', "other.jsonl")
     await JobStore(life.store, 60).finish(canceled, JobStatus.CANCELED)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +24,14 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import DeliveryStatus, JobStatus
 from fyretoolkit.core.webhooks import Delivery, EndReason, iso_time
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import PROJECT_ROOT, Settings
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deliveries import DeliveryStore
+from fyretoolkit.store.deliveries import DeliveryStore, Silence
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 from tests.support.api_bench import until
+from tests.support.platform import free_port
 from tests.support.receivers import WILLING, receiving
 from tests.support.sentences import sentence
 
@@ -72,9 +77,7 @@ class Bench:
         try:
             yield
         finally:
-            while not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=0.1)
+            await _end(task)
 
     async def ended(
         self, url: str, status: JobStatus = JobStatus.CANCELED, *, org: str = "org_a", **values: Any
@@ -110,6 +113,13 @@ class Bench:
 
         await until(are_settled)
         return [await self.delivery(job) for job in jobs]
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel until it has ended: redis-py swallows a cancellation that comes while it connects."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
 
 
 @pytest.fixture
@@ -214,7 +224,7 @@ async def test_a_sender_that_dies_is_followed_by_another(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the answer and its settlement: the event comes twice, with one id; nothing of the dead one is settled."""
-    monkeypatch.setattr(webhooks, "_SILENCE_S", 0.3)
+    monkeypatch.setattr(webhooks, "_SILENCE", Silence(listening_s=60, gone_s=0.1))
     with receiving("ok") as receivers:
         job = await bench.ended(receivers.urls["ok"])
         dying = bench.sender()
@@ -228,9 +238,7 @@ async def test_a_sender_that_dies_is_followed_by_another(
         monkeypatch.setattr(dying._deliveries, "settle", die)
         task = asyncio.create_task(dying.run())
         await died.wait()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await _end(task)
         async with bench.sending():
             (delivery,) = await bench.settled(job)
     assert [each.id for each in receivers.received] == [delivery.id] * 2
@@ -263,6 +271,41 @@ async def test_an_address_inside_fails_in_words(bench: Bench) -> None:
     for attempt in await bench.deliveries.attempts(job.org, delivery.id):
         assert attempt.error is not None
         assert "not a public address" in attempt.error
+
+
+async def test_the_receiver_of_the_guide_takes_what_is_signed_and_nothing_else(bench: Bench) -> None:
+    """The code in CONTRACT.md as it stands there, but for its port."""
+    text = (PROJECT_ROOT / "platform" / "fyretoolkit" / "api" / "CONTRACT.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    port = free_port()
+    secret = (await bench.secrets.get("org_a")).secret
+    receiver = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-uc",
+        code.replace("9000", str(port)),
+        env={**os.environ, "WEBHOOK_SECRET": secret},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    async def is_listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        await until(is_listening)
+        async with bench.sending(timeout_s=15):
+            taken = await bench.ended(f"http://127.0.0.1:{port}/")
+            refused = await bench.ended(f"http://127.0.0.1:{port}/", org="org_b")
+            found = await bench.settled(taken, refused)
+        assert receiver.stdout is not None
+        assert (await receiver.stdout.readline()).startswith(f"batch.canceled {taken.id} http".encode())
+    finally:
+        receiver.kill()
+        await receiver.wait()
+    assert [each.status for each in found] == [DeliveryStatus.DELIVERED, DeliveryStatus.EXHAUSTED]
+    codes = {each.status_code for each in await bench.deliveries.attempts("org_b", found[1].id)}
+    assert codes == {400}
 
 
 async def test_a_job_that_expired_is_not_sent(bench: Bench) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import orjson
-
 from fyretoolkit.settings import PROJECT_ROOT
-from scripts.trials.batch import BLOWS, POOLED_BLOWS, counted_on, rows
+from scripts.trials.batch import BLOWS, POOLED_BLOWS, rows
 from scripts.trials.faults.blows import Blow, Kind
 from scripts.trials.faults.recovery import DisturbedJob, Hit, judge, judge_reach, judge_times, table
 
@@ -64,23 +62,6 @@ def test_each_defect_is_told():
     assert missed(replace(JOB, hits=slow)) == ["the runner"]
     assert missed(replace(JOB, hits=JOB.hits[1:])) == ["the runner", "kills: 3"]
     assert missed(replace(JOB, committed_at=fewer)) == ["shards of"]
-
-
-def test_what_a_longer_job_gives_is_counted_on():
-    """Index and line alone, in every line."""
-    results = b'{"index":0,"id":"a","result":{"index":7}}\n{"index":2,"result":1}\n'
-    errors = b'{"index":1,"line":2,"error":{}}\n'
-    assert counted_on(results, 3, 1) == results
-    assert [orjson.loads(line)["index"] for line in counted_on(results, 3, 3).splitlines()] == [
-        0,
-        2,
-        3,
-        5,
-        6,
-        8,
-    ]
-    assert b'{"index":3,"id":"a","result":{"index":7}}' in counted_on(results, 3, 2)
-    assert counted_on(errors, 3, 2) == errors + b'{"index":4,"line":5,"error":{}}\n'
 
 
 def test_some_rows_are_broken():

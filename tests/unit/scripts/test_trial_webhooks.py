@@ -7,11 +7,19 @@ from dataclasses import replace
 
 from fyretoolkit.control.webhooks import signed_headers
 from fyretoolkit.core.webhooks import new_secret
-from scripts.trials.webhooks import Told, Trial, judge
+from scripts.trials.senders.bare import bare_stage
+from scripts.trials.webhooks import Told, Trial, conduct_bare, judge
 from tests.support.receivers import Received
 
 SECRET = new_secret()
 NOW = time.time()
+
+
+def test_senders_and_a_store_alone() -> None:
+    """The short form of `--bare`: a sender is killed between the jobs, and everybody is told."""
+    with bare_stage({"pauses_s": [0.1, 0.1, 0.1]}) as stage:
+        trial = conduct_bare(stage, ["ok", "flaky", "gone", "ok", "huge", "redirect"], kills=1, pause_s=0.05)
+    assert missed(trial) in ([], [5])  # how soon they are told says something of the machine
 
 
 def told(number: int, kind: str, status: str, reason: str | None = None) -> Told:

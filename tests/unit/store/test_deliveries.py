@@ -14,11 +14,12 @@ from fyretoolkit.core.lifecycles import DeliveryStatus, JobStatus
 from fyretoolkit.core.webhooks import Attempt, Delivery, EndReason, Verdict
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deliveries import Claim, ClaimLimits, DeliveryStore
+from fyretoolkit.store.deliveries import Claim, ClaimLimits, DeliveryStore, Silence
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 
 Run = Callable[[Callable[[Store], Any]], Any]
+PATIENT = Silence(listening_s=60, gone_s=60)
 WIDE = ClaimLimits(1000, 1000, 1000)
 OK = Attempt(at=100.0, duration_ms=20, status_code=204)
 REFUSED = Attempt(at=100.0, duration_ms=1500, status_code=500)
@@ -53,10 +54,15 @@ class Bench:
         return job
 
     async def claim(
-        self, sender: str = "one", *, limits: ClaimLimits = WIDE, lease_s: float = 60, silence_s: float = 60
+        self,
+        sender: str = "one",
+        *,
+        limits: ClaimLimits = WIDE,
+        lease_s: float = 60,
+        silence: Silence = PATIENT,
     ) -> list[Claim]:
         """What this sender gets."""
-        claims, _ = await self.deliveries.claim(sender, lease_s=lease_s, silence_s=silence_s, limits=limits)
+        claims, _ = await self.deliveries.claim(sender, lease_s=lease_s, silence=silence, limits=limits)
         return claims
 
     async def only(self, job: BatchJob) -> Delivery:
@@ -135,7 +141,7 @@ def test_what_a_dead_sender_had_is_taken_over(with_store: Run) -> None:
         job = await bench.ended()
         (lost,) = await bench.claim("dead")
         assert await bench.claim("other") == []
-        (taken,) = await bench.claim("other", silence_s=-1)
+        (taken,) = await bench.claim("other", silence=Silence(60, -1))
         assert taken.delivery.id == lost.delivery.id
         assert not await bench.deliveries.settle(
             lost, REFUSED, Verdict(DeliveryStatus.EXHAUSTED, EndReason.GONE)
@@ -143,6 +149,32 @@ def test_what_a_dead_sender_had_is_taken_over(with_store: Run) -> None:
         assert (await bench.only(job)).status is DeliveryStatus.PENDING
         assert await bench.deliveries.settle(taken, OK, DELIVERED)
         assert await bench.deliveries.attempts(job.org, taken.delivery.id) == [REFUSED, OK]
+
+    with_store(scenario)
+
+
+def test_a_sender_that_listens_may_be_silent_for_longer(with_store: Run) -> None:
+    """It is slow, and its process lives; for ever it may not."""
+
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        await bench.ended()
+        async with store.subscribe() as listening:
+            await listening.subscribe(keys.sender_channel("slow"))
+            await bench.claim("slow")
+            assert await bench.claim("other", silence=Silence(60, -1)) == []
+            (taken,) = await bench.claim("other", silence=Silence(-1, 60))
+        assert (await bench.claim("third", silence=Silence(60, -1)))[0].delivery == taken.delivery
+
+    with_store(scenario)
+
+
+def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> None:
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        damaged, other = await bench.ended(), await bench.ended()
+        await store.redis.hset(keys.delivery("org_a", (await bench.only(damaged)).id), "attempts", "x")
+        assert [claim.delivery.job for claim in await bench.claim()] == [other.id]
 
     with_store(scenario)
 

@@ -2,9 +2,10 @@
 -- What is due moves from the outbox into its lane, one for each receiver of an organization. From the lanes it is taken
 -- as far as the limits let it; a lane or an organization at its limit is passed over, and they are at most as many as
 -- there are deliveries in hands, so a claim costs the same however much waits. What is in the hands of a sender that
--- was not heard of for a while, or in anyone's beyond its lease, is due again.
+-- was not heard of for a while is due again, sooner if its connection is gone too: nobody listens on its channel. So is
+-- what is in anyone's beyond its lease.
 -- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders
--- ARGV: 1 JSON {sender, silence_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes}
+-- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes}
 -- `deliveries`, `lanes`: the names of a record and of an organization's lanes, with %o for the organization and %d.
 -- Returns {whether more is due, {token, fields}...}
 local spec = cjson.decode(ARGV[1])
@@ -33,10 +34,20 @@ for i = 1, #senders, 2 do
 end
 heard_ms[spec.sender] = now_ms
 
+local is_dead = {}
+local function has_died(sender)
+  if is_dead[sender] == nil then
+    local silence_ms = now_ms - (heard_ms[sender] or 0)
+    is_dead[sender] = silence_ms > spec.silence_ms
+      or (silence_ms > spec.gone_ms and redis.call('PUBSUB', 'NUMSUB', spec.channels .. sender)[2] == 0)
+  end
+  return is_dead[sender]
+end
+
 local sending = redis.call('HGETALL', KEYS[3])
 for i = 1, #sending, 2 do
   local sender, until_ms, receiver = sending[i + 1]:match('^(%S+) (%d+) (.*)$')
-  if now_ms - (heard_ms[sender] or 0) > spec.silence_ms or tonumber(until_ms) <= now_ms then
+  if has_died(sender) or tonumber(until_ms) <= now_ms then
     redis.call('HDEL', KEYS[3], sending[i])
     redis.call('ZADD', KEYS[1], time[1], sending[i])
   else
