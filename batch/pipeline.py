@@ -88,8 +88,7 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            has_room = worker.turns.share > crew.size  # on this machine or another
-            if may_pool and has_room and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             crew.wait()
         crew.finish()

@@ -1,4 +1,4 @@
-"""Writes what is generated from the code for people to read: the OpenAPI document and the error page."""
+"""Writes what is generated from the code: the OpenAPI document, the error page, and the synchronous client."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from fyretoolkit.api.catalogue import error_page
 from fyretoolkit.api.services import open_services
 from fyretoolkit.serving.replica import ReplicaCall
 from fyretoolkit.settings import PROJECT_ROOT, Settings
+from scripts.twins import synchronous_modules
 
 DOCUMENT = PROJECT_ROOT / "configs" / "openapi.json"
+CLIENT = PROJECT_ROOT / "platform" / "fyretoolkit" / "client"
 ERROR_PAGE = PROJECT_ROOT / "platform" / "fyretoolkit" / "api" / "ERRORS.md"
 
 
@@ -37,13 +39,14 @@ def document() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write both, or with --check say which of them is not what the code says; then 1."""
-    pages = {DOCUMENT: document(), ERROR_PAGE: error_page()}
+    """Write them, or with --check say which of them is not what the code says; then 1."""
+    pages = {DOCUMENT: document(), ERROR_PAGE: error_page(), **synchronous_modules(CLIENT)}
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in stale:
         if "--check" in arguments:
             print(f"{path.relative_to(PROJECT_ROOT)} is not what the code says: run scripts/describe")
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(pages[path], "utf-8")
             print(f"wrote {path.relative_to(PROJECT_ROOT)}")
     return int("--check" in arguments and bool(stale))

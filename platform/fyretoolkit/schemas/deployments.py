@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -205,7 +205,7 @@ def _is_missing(details: object) -> bool:
 class FailureBody(Resource):
     """Why it failed."""
 
-    model_config = ConfigDict(json_schema_extra=sometimes("details"))
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=sometimes("details"))
 
     code: str
     """A stable error code."""

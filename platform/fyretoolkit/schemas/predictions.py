@@ -6,7 +6,7 @@ model); they describe it in the OpenAPI document, and the contract tests hold th
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
@@ -75,7 +75,7 @@ class FailedItem(Resource):
 class Prediction(Resource):
     """The answer: one result for each input, in order."""
 
-    model_config = ConfigDict(json_schema_extra=sometimes("metadata"))
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=sometimes("metadata"))
 
     id: str
     """The prediction's id."""

@@ -6,7 +6,7 @@ The docstring below a field is its description in the OpenAPI document.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,7 +24,7 @@ class EmptyRequest(RequestModel):
 class Resource(BaseModel):
     """An answer. Every field is there, whatever its value, unless `sometimes` says otherwise."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,

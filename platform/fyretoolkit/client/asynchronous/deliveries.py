@@ -1,0 +1,29 @@
+"""`client.deliveries`: what became of the webhooks of a job."""
+
+from __future__ import annotations
+
+from fyretoolkit.client.asynchronous.pages import AsyncPage, async_page_of
+from fyretoolkit.client.asynchronous.transport import AsyncTransport
+from fyretoolkit.client.calls import path_of, post
+from fyretoolkit.schemas.deliveries import DeliveryResource
+
+
+class AsyncDeliveries:
+    """Deliveries of webhooks."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def list(
+        self, job_id: str, *, limit: int | None = None, starting_after: str | None = None
+    ) -> AsyncPage[DeliveryResource]:
+        """Of one job, newest first, each with what was tried. `limit`: of one page."""
+        query: dict[str, object] = {"limit": limit, "starting_after": starting_after}
+        return await async_page_of(
+            self._transport, DeliveryResource, path_of("jobs", job_id, "deliveries"), query
+        )
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> DeliveryResource:
+        """Sent again, at once and under the same id, by which a receiver knows a repetition."""
+        path = path_of("jobs", job_id, "deliveries", delivery_id, "redeliver")
+        return await self._transport.fetch(post(path, is_repeatable=True), DeliveryResource)

@@ -1,0 +1,1 @@
+"""The client without asyncio: generated from `asynchronous/` by `scripts/describe`, never edited."""
