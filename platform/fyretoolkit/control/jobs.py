@@ -107,7 +107,7 @@ class JobReconciler:
             await assemble_left(self._jobs, self._settings, _is_with_its_runner)
             if time.monotonic() >= self._remove_at:
                 self._remove_at = time.monotonic() + min(_REMOVE_EVERY_S, self._settings.batch.job_ttl_s)
-                await self._queue.enlist(await self._jobs.open_jobs())
+                await self._queue.enlist()
                 await remove_unowned(self._jobs, self._settings)
         except Exception:
             logger.exception("tidying up failed; it is tried again")
