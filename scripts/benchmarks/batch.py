@@ -3,7 +3,7 @@
 Two plain processes at once, each reading, predicting and writing half of a file, then a job over all of it, round after
 round (A B, A B), so that a slow minute of the machine falls on both: digits through a small network, where everything
 around the model costs most, and WordNet's glosses through the sentiment model, where the model does. Their lines are
-compared. Ray Data's textbook pipeline does the digits once, on the same Ray. Then a job over 100 MB and one over 2 GB
+compared. Ray Data's textbook pipeline does the digits once, on a Ray of its own. Then jobs over 100 MB and 2 GB
 tell whether memory is flat and how soon the first part of a large input is committed; and files are cut by one thread.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,6 @@ from scripts.benchmarks.batches.plain_pair import lines_of, run_plain
 from scripts.benchmarks.behaviour.stage import conclude, introduce, running_platform
 from scripts.benchmarks.comparison.machine import busy_note, busy_share, describe_machine
 from scripts.benchmarks.comparison.workloads import TOLERANCE, WrongAnswerError
-from scripts.benchmarks.deploys.bare import environment_of
 from scripts.benchmarks.predict import RESULTS
 from tests.support.platform import RunningPlatform
 
@@ -118,7 +118,7 @@ def _on_a_platform(parts: Sequence[str], folder: Path, rounds: int, share: int) 
                 for number in range(rounds):
                     measured += _pair(platform, client, task, source, (number, what))
                 if name == "digits" and "ray-data" in parts:
-                    measured.append(_said(Measurement(0, WHOLE, what, RAY_DATA, _ray_data(platform, source))))
+                    measured.append(_said(Measurement(0, WHOLE, what, RAY_DATA, _ray_data(source))))
         if "memory" in parts:
             measured += _sizes(platform, client, folder, share)
     return measured
@@ -164,7 +164,7 @@ def compare(ours: Path, theirs: Sequence[Path]) -> None:
                 raise WrongAnswerError(f"a job says {one!r}, plain processes {other!r}")
 
 
-def _ray_data(platform: RunningPlatform, source: Path) -> float:
+def _ray_data(source: Path) -> float:
     words = [
         DIGITS.graph,
         source,
@@ -175,7 +175,7 @@ def _ray_data(platform: RunningPlatform, source: Path) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "scripts.benchmarks.batches.ray_data", *map(str, words)],
         cwd=PROJECT_ROOT,
-        env=environment_of(platform),
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
