@@ -212,11 +212,11 @@ def _said(found: Measurement) -> Measurement:
 def _procedure(rounds: int) -> Sequence[str]:
     return (
         "A platform with every default, idle but for what is measured; small jobs of both models before",
-        f"{rounds} rounds of two plain processes, then a job. Steady rate: rows a second between the moment at which "
-        "the last of the job's workers committed its first shard and its last commit; of plain processes the sum of "
-        "both rates, from the moment both had loaded their model. Their lines are compared with the job's",
+        f"{rounds} rounds of two plain processes, then a job. Steady rate: the sum of the workers' own rates, each "
+        "from the moment at which the last of them committed its first shard to its own last commit; of plain "
+        "processes the same, from the moment both had loaded their model. Their lines are compared with the job's",
         "First commit and end to end: from POST; end to end until GET says `completed`, asked every 50 ms. Ray Data: "
-        "from read_json to the return of write_json, on the same Ray, two actors; a column an answer's field",
+        "from read_json to the return of write_json, on a Ray of its own, two actors; a column an answer's field",
         "Memory: the most PSS of the job's processes together, sampled every 250 ms",
         f"`scripts/bench batch`, {datetime.now(UTC):%Y-%m-%d}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,16 +57,21 @@ class Measured:
 
 
 def steady_rate(commits: Sequence[Commit]) -> float:
-    """Rows a second between the moment at which the last worker committed its first shard, and the last commit of all.
+    """The workers' own rates, summed: rows a second, from when the last worker committed its first shard to each's end.
 
-    What all workers committed in between counts, and the end, where one of them may have nothing left, too.
+    It is counted as the plain processes' is, each of which has its own end too: who has nothing left is not at work.
     """
     firsts: dict[int, float] = {}
+    lasts: dict[int, float] = {}
     for commit in commits:
         firsts[commit.pid] = min(commit.at, firsts.get(commit.pid, commit.at))
-    began_at, ended_at = max(firsts.values()), max(commit.at for commit in commits)
-    rows = sum(commit.rows for commit in commits if commit.at > began_at)
-    return rows / (ended_at - began_at) if ended_at > began_at else 0.0
+        lasts[commit.pid] = max(commit.at, lasts.get(commit.pid, commit.at))
+    began_at = max(firsts.values())
+    rows = Counter[int]()
+    for commit in commits:
+        if commit.at > began_at:
+            rows[commit.pid] += commit.rows
+    return sum(count / (lasts[pid] - began_at) for pid, count in rows.items())
 
 
 def run_job(platform: RunningPlatform, client: httpx.Client, model: str, source: Path) -> Measured:
