@@ -192,7 +192,7 @@ def _sizes(
     for size in (_SMALL_BYTES // share, _LARGE_BYTES // share):
         source = repeated(rows, folder / "sized.jsonl", size)
         what = f"digits, {size / (1 << 20):,.0f} MiB"
-        job = run_job(platform, client, DIGITS.model, source)
+        job = run_job(platform, client, DIGITS.model, source, samples_memory=True)
         yield _said(Measurement(0, MEMORY, what, OURS, job.peak_bytes / (1 << 20)))
         yield _said(Measurement(0, FIRST, what, OURS, job.first_commit_s))
         yield _said(Measurement(0, WHOLE, what, OURS, job.seconds))
@@ -215,7 +215,7 @@ def _procedure(rounds: int) -> Sequence[str]:
         f"{rounds} rounds of two plain processes, then a job. Steady rate: the sum of the workers' own rates, each "
         "from the moment at which the last of them committed its first shard to its own last commit; of plain "
         "processes the same, from the moment both had loaded their model. Their lines are compared with the job's",
-        "First commit and end to end: from POST; end to end until GET says `completed`, asked every 50 ms. Ray Data: "
+        "First commit and end to end: from POST; end to end until GET says `completed`, asked every 250 ms. Ray Data: "
         "from read_json to the return of write_json, on a Ray of its own, two actors; a column an answer's field",
         "Memory: the most PSS of the job's processes together, sampled every 250 ms",
         f"`scripts/bench batch`, {datetime.now(UTC):%Y-%m-%d}",

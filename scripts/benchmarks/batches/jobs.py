@@ -18,7 +18,8 @@ from batch.joblog import read_events
 from scripts.benchmarks.behaviour.stage import NotReadyError
 from tests.support.platform import RunningPlatform, submit
 
-_LOOK_S = 0.05
+_LOOK_S = 0.25
+"""A question costs some milliseconds of what is measured."""
 _SAMPLE_S = 0.25
 _COMMITTED = "shard_committed"
 
@@ -38,11 +39,11 @@ class Measured:
 
     posted_at: float
     seconds: float
-    """From POST to the answer that says it is completed, asked every 50 ms."""
+    """From POST to the answer that says it is completed, asked every 250 ms."""
     commits: Sequence[Commit]
     output: Path
     peak_bytes: int
-    """The most memory of its processes together (PSS: pages that several share are counted once)."""
+    """The most memory of its processes together (PSS: pages that several share are counted once); 0: not sampled."""
     processes: int
 
     @property
@@ -74,8 +75,10 @@ def steady_rate(commits: Sequence[Commit]) -> float:
     return sum(count / (lasts[pid] - began_at) for pid, count in rows.items())
 
 
-def run_job(platform: RunningPlatform, client: httpx.Client, model: str, source: Path) -> Measured:
-    """Submit, wait until it has ended, read what it left.
+def run_job(
+    platform: RunningPlatform, client: httpx.Client, model: str, source: Path, *, samples_memory: bool = False
+) -> Measured:
+    """Submit, wait until it has ended, read what it left. To sample memory takes a tenth of a core.
 
     Raises:
         NotReadyError: it did not complete.
@@ -85,7 +88,7 @@ def run_job(platform: RunningPlatform, client: httpx.Client, model: str, source:
     folder = platform.home / "jobs" / job_id
     peak, sampled_at, processes = 0, 0.0, 0
     while not (job := client.get(f"/jobs/{job_id}").json())["finished"]:
-        if time.monotonic() - sampled_at > _SAMPLE_S and folder.exists():
+        if samples_memory and time.monotonic() - sampled_at > _SAMPLE_S and folder.exists():
             sampled_at = time.monotonic()
             found = _processes(folder)
             peak, processes = max(peak, sum(map(_pss_bytes, found))), max(processes, len(found))
