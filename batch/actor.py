@@ -11,6 +11,7 @@ import ray
 from ray.actor import ActorHandle
 
 from batch.background import python_in_background, step_forward
+from batch.hands import FEW_ARENAS
 from batch.runner import BatchRunner
 from batch.standby import Means, is_fit_for_more, live
 from fyretoolkit.core.runners import GivenRun
@@ -84,7 +85,8 @@ def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
 
 def create_standby(name: str) -> ActorHandle:
     """Start a runner that stands by, behind real time: nobody waits for its seconds of imports."""
-    return _options(StandbyRunner, name, runtime_env={"py_executable": python_in_background()}).remote(name)
+    runtime_env = {"py_executable": python_in_background(), "env_vars": FEW_ARENAS}
+    return _options(StandbyRunner, name, runtime_env=runtime_env).remote(name)
 
 
 def _options(actor: type, name: str, **options: object) -> ActorHandle:
