@@ -40,6 +40,8 @@ async def find_organization(store: Store, settings: Settings, key: str | None) -
     is_same = found is not None and hmac.compare_digest(key_digest(key), found.key.digest)
     if found is None or not is_same or found.key.status(time.time()) is not KeyStatus.ACTIVE:
         raise _refused()
+    if not settings.is_development and DEMO_ORG in (found.key.org, found.created_by):
+        raise _refused()
     if Scope.WRITE not in found.key.scopes:
         raise PlatformError("insufficient_scope", f"The key in {KEY_VARIABLE} lacks the scope {Scope.WRITE}.")
     return found.key.org

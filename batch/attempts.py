@@ -44,6 +44,18 @@ class Attempts:
                 path.unlink(missing_ok=True)
             os.close(descriptor)
 
+    def deaths(self, shard: int) -> int:
+        """How many workers died of it so far; 0 as well while one that lives is at it."""
+        path = self.folder / f"{shard:06d}"
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return 0
+        try:
+            return os.fstat(descriptor).st_size if _lock(descriptor) else 0
+        finally:
+            os.close(descriptor)
+
     @property
     def is_poisoned(self) -> bool:
         """Whether a row of this job was found to kill: there may be more."""

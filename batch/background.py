@@ -7,11 +7,13 @@ the interpreter that Ray meant to start.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 _LOWEST = 19
 _RAYS = 15
@@ -43,6 +45,36 @@ def step_forward() -> None:
     with suppress(AttributeError, PermissionError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, _RAYS)
+
+
+async def in_thread_of_its_own(call: Callable[..., T], *args: object) -> T:
+    """`call` in a new thread, which ends with it: one that stepped back must not be lent to anybody else.
+
+    Who is cancelled leaves it behind.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(cast(T, result))
+
+    def work() -> None:
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = call(*args)
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=work, daemon=True, name="background").start()
+    return await outcome
 
 
 def in_background(niceness: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

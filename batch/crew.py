@@ -24,6 +24,14 @@ _HAND_WORTH_BYTES = 8 << 20
 """Or at once for so much input, whatever its model: too little is not known of for long."""
 _MOST_REPLACED = 2
 _LOOK_EVERY_S = 0.05
+_NO_PROGRESS_S = 300.0
+"""Workers that finish no shard of the configured size for this long hang."""
+
+
+def patience_s(run: Run) -> float:
+    """How long a run may show no progress: larger shards, of a large input, may take longer."""
+    largest = max((shard.end - shard.start for shard in run.plan.shards if not shard.is_oversized), default=0)
+    return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
 
 
 class Crew:
@@ -38,9 +46,10 @@ class Crew:
         self._lost = 0
         self._lanes: list[threading.Thread] = []
         self._changed = threading.Condition()
-        self._is_over = False
+        self._is_over = self._is_hung = False
         self._failure: BaseException | None = None
-        self._began_at = time.monotonic()
+        self._began_at = self._moved_at = time.monotonic()
+        self._patience_s = patience_s(run)
         self.done = 0
         """Shards brought to their commit."""
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
@@ -51,7 +60,8 @@ class Crew:
     @property
     def is_busy(self) -> bool:
         """Whether shards wait or are worked on."""
-        return bool(self._waiting) or any(lane.is_alive() for lane in self._lanes)
+        # Lanes first: the last thing that one does is to give back what its hand had.
+        return any(lane.is_alive() for lane in self._lanes) or bool(self._waiting)
 
     @property
     def elapsed_s(self) -> float:
@@ -59,11 +69,19 @@ class Crew:
         return time.monotonic() - self._began_at
 
     def wait(self) -> None:
-        """Return soon, or when a shard is done. Raises what work on a shard raised."""
+        """Return soon, or when a shard is done.
+
+        Raises:
+            TimeoutError: nothing gets on.
+            Exception: what work on a shard raised.
+        """
         with self._changed:
             self._changed.wait(_LOOK_EVERY_S)
         if self._failure is not None:
             raise self._failure
+        if time.monotonic() - self._moved_at > self._patience_s:
+            self._is_hung = True
+            raise TimeoutError(f"no shard was done for {self._patience_s:.0f} s")
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
             self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
         self._bury()
@@ -77,7 +95,12 @@ class Crew:
         return 1 + len(self._hands)
 
     def finish(self) -> None:
-        """Let no lane take another shard; return when all are done with what they are at."""
+        """Let no lane take another shard; return when all are done with what they are at. Raises as `wait`."""
+        self._join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _join(self) -> None:
         self._is_over = True
         for lane in self._lanes:
             lane.join()
@@ -87,8 +110,9 @@ class Crew:
         self._is_over = True
         for hand in self._hands:
             hand.end()
-        self.finish()
-        self._worker.close()
+        if not self._is_hung:  # a lane that hangs is left to the end of the process
+            self._join()
+            self._worker.close()
 
     def _take_hands(self) -> None:
         count = min(self._worker.turns.share, os.cpu_count() or 1) - self.size
@@ -127,4 +151,5 @@ class Crew:
                 self._failure, self._is_over = self._failure or error, True
             with self._changed:
                 self.done += 1
+                self._moved_at = time.monotonic()
                 self._changed.notify()

@@ -101,6 +101,8 @@ def deliver(
     """
     names = names_of(check_destination(url, settings), is_partial=output.is_partial)
     for target, file in ((names.errors, output.errors), (names.results, output.results)):
+        if stop is not None and stop.is_set():  # before the uploads of others to this name are ended
+            raise StoppedError
         blocks = _blocks(folder, file, stop or threading.Event())
         if target.scheme == "s3":
             _send(target, blocks, settings)
@@ -164,6 +166,8 @@ def _blocks(folder: Path, file: PartFile, stop: threading.Event) -> Iterator[byt
                 raise StoppedError
             digest.update(block)
             yield block
+    if stop.is_set():  # the next thing is that it appears
+        raise StoppedError
     if digest.hexdigest() != file.sha256:
         raise PlatformError("run_failed", f"The results are damaged: {file.name}. Create the job again.")
 

@@ -93,7 +93,9 @@ class Hand:
                 index, error = pickle.load(self._process.stdout)  # noqa: S301 - from this module, over there
                 done = self._waiting.pop(index)
                 done.set_result(None) if error is None else done.set_exception(error)
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+        except Exception as error:  # noqa: BLE001 - an answer that cannot be read is the last one
+            if not isinstance(error, (EOFError, OSError, ValueError)):
+                self._process.kill()
             self._lose()
 
     def _lose(self) -> None:
@@ -107,10 +109,10 @@ class Hand:
 
 def main() -> None:
     """Work on the run that comes first, on the shards that come after it, until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what imports and native code print must not mix with the answers
     from batch.worker import ShardWorker
 
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native code prints must not mix with the answers
     with contextlib.suppress(EOFError):
         worker = ShardWorker(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the runner
         lock = threading.Lock()
@@ -122,13 +124,14 @@ def main() -> None:
 
 
 def _work(worker: ShardWorker, index: int, answers: IO[bytes], lock: threading.Lock) -> None:
-    outcome: Exception | None = None
+    outcome: BaseException | None = None
     try:
         worker.work(index)
-    except Exception as error:  # noqa: BLE001 - the runner raises it
+    except BaseException as error:  # noqa: BLE001 - the runner raises it
         outcome = error
     try:
         content = pickle.dumps((index, outcome))
+        pickle.loads(content)  # noqa: S301 - ours; some errors can only be written
     except Exception:  # noqa: BLE001 - some library's error that does not travel
         content = pickle.dumps((index, RuntimeError(f"{type(outcome).__name__}: {outcome}")))
     with lock:

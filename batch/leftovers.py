@@ -29,14 +29,14 @@ async def assemble_left(
 ) -> None:
     """Give each ended job without its output what was committed, unless its own runner still sees to that."""
     for org, job_id in await jobs.unassembled():
-        job = await jobs.get(org, job_id)
-        if job is None:
-            await jobs.set_output(org, job_id, None)
-        elif not await is_taken_care_of(job):
-            try:
+        try:
+            job = await jobs.get(org, job_id)
+            if job is None:
+                await jobs.set_output(org, job_id, None)
+            elif not await is_taken_care_of(job):
                 await assemble_partial(jobs, job, settings)
-            except (OSError, PlatformError):
-                logger.exception("the output of job %s cannot be assembled now", job_id)
+        except (OSError, PlatformError, ValueError):  # ValueError: a record that cannot be read
+            logger.exception("the output of job %s cannot be assembled now", job_id)
 
 
 async def remove_unowned(jobs: JobStore, settings: Settings) -> None:

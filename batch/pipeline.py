@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batch.background import python_in_background
-from batch.crew import Crew
+from batch.crew import Crew, patience_s
 from batch.joblog import JobLog
 from batch.runs import Run, RunOverError, from_failure
 from batch.stages import ParseStage, PredictStage, WriteStage
@@ -38,8 +38,6 @@ _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
 _POOL_WORTH_S = 300.0
 """A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
-_NO_PROGRESS_S = 300.0
-"""A pool that neither takes nor finishes a shard of the configured size for this long has failed."""
 _LOOK_EVERY_S = 0.25
 _NO_GPU = Resources()
 
@@ -79,6 +77,8 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     """Work here, taking from `waiting`, until nothing waits or a pool has begun; the pool, if one was started."""
     pool: ShardPool | None = None
     may_pool = True
+    if stop.is_set():
+        raise RunOverError
     worker = ShardWorker(run)
     crew = Crew(run, waiting, worker)
     try:
@@ -219,12 +219,6 @@ def _pool(run: Run, workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]
         "max_task_retries": _MAX_RESTARTS,
         "runtime_env": {"py_executable": python_in_background()} if is_behind else None,
     }
-
-
-def patience_s(run: Run) -> float:
-    """How long a pool may show no progress: larger shards, of a large input, may take longer."""
-    largest = max((shard.end - shard.start for shard in run.plan.shards if not shard.is_oversized), default=0)
-    return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
 
 
 def _configure(*, gpus: float, patience_s: float) -> None:

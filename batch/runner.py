@@ -18,7 +18,7 @@ from typing import cast
 
 from anyio import to_thread
 
-from batch.background import in_background
+from batch.background import in_background, in_thread_of_its_own
 from batch.destinations import StoppedError, deliver
 from batch.endings import Ending, assemble_committed, decide_ending, free_parts
 from batch.failpoints import reach_async
@@ -139,7 +139,7 @@ class BatchRunner:
         pending = [shard.index for shard in run.plan.shards if shard.index not in committed]
         self._log("shards_pending", pending=len(pending), committed=len(committed))
         if pending:
-            await to_thread.run_sync(self._work, run, pending, self._stop)
+            await in_thread_of_its_own(self._work, run, pending, self._stop)
         if self._stop.is_set():
             raise RunOverError
         committed = await self._jobs.committed(self._org, self._job_id)
@@ -170,7 +170,7 @@ class BatchRunner:
             source, layout = await take_retried(self._jobs, job, folder, self._settings)
         await reach_async("stage.after")
         run = self._run_over(job, source, f"plan-{self._epoch}.json")
-        plan = await to_thread.run_sync(
+        plan = await in_thread_of_its_own(
             in_background, self._settings.batch.worker_niceness, make_plan, run, layout
         )
         await reach_async("plan.before")
@@ -239,10 +239,13 @@ class BatchRunner:
             await assemble_partial(self._jobs, current, self._settings)
 
     async def _keep_lease(self, job: BatchJob) -> None:
-        """Renew until refused; a store that is away is asked again until the lease must have ended."""
+        """Renew until refused; a store that is away is asked again until the lease must have ended.
+
+        A run that its deadline stopped keeps the lease until it has ended the job, or another would begin.
+        """
         lease_s = self._settings.batch.lease_s
         renewed_at = time.monotonic()
-        while not self._stop.is_set():
+        while self._reason is not None or not self._stop.is_set():
             try:
                 is_held = await self._jobs.renew(self._org, self._job_id, self._epoch, lease_s)
                 renewed_at = time.monotonic()
@@ -252,6 +255,7 @@ class BatchRunner:
                 return
             if not is_held:
                 self._halt()
+                return
             self._check_deadline(job)
             await asyncio.sleep(lease_s / 4)
 

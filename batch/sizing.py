@@ -26,6 +26,7 @@ from fyretoolkit.settings import BatchSettings
 
 _SAMPLE_BYTES = 1 << 20
 _MEASURE_S = 0.1
+_SLOW_S = 1.0
 _LEAST_CALLS = 4
 """The first is slow by itself, and any one may be while the machine is busy; the quickest tells."""
 _MOST_SHARDS = 4000
@@ -59,8 +60,11 @@ def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | 
     if is_decided or run.model.resources.num_gpus:  # the runner holds none
         return None
     try:
-        with Attempts(run.folder).at(0) as deaths:
-            return None if deaths else _measured(run, layout, load(run))
+        attempts = Attempts(run.folder)
+        if attempts.deaths(0):  # the mark stays, for who works on that shard
+            return None
+        with attempts.at(0):
+            return _measured(run, layout, load(run))
     except PlatformError as error:
         JobLog(run.folder, run.epoch).append("speed_unknown", error=error.message)
         return None
@@ -75,7 +79,7 @@ def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:
     flags = flags_of(reader, run.model, chunk)
     rows = reader.read(shard, chunk)
     size, rates, until = 1, list[float](), time.monotonic() + _MEASURE_S
-    while time.monotonic() < until or len(rates) < _LEAST_CALLS:
+    while (now := time.monotonic()) < until or (len(rates) < _LEAST_CALLS and now < until + _SLOW_S):
         began_at, group = time.perf_counter(), list(islice(rows, size))
         if not group:
             break

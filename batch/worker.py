@@ -96,6 +96,8 @@ def loadable(run: Run) -> LoadableModel:
 
 def collect_rarely() -> None:
     """Let Python look for cycles less often: rows are lists by the thousand, none of which is in one."""
+    if gc.get_threshold()[0] == _GC_THRESHOLD:
+        return
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
 
@@ -213,8 +215,13 @@ class ShardWorker:
         self._log.append(f"shard_{outcome}", shard=index, succeeded=counts.succeeded, failed=counts.failed)
 
     def close(self) -> None:
-        """Give back the connection and the event loop behind it, and end the model's process."""
+        """Give back the connection and the event loop behind it, the model, and end its process.
+
+        A runner has many workers, one after another, and what was frozen with one is never collected.
+        """
         self._isolated.close()
+        self.__dict__.pop("_model", None)
+        self._run.here.model = None
         self._portal.call(self._store.close)
         self._portal_context.__exit__(None, None, None)
 

@@ -54,6 +54,8 @@ _SILENCE = Silence(listening_s=5.0, gone_s=2 * _LOOK_S)
 _LEASE_MARGIN_S = 30.0
 _PATIENCE_S = 10.0
 """With a store that is away, before an attempt and after it: together less than the margin."""
+_LISTEN_AGAIN_S = 0.1
+"""Soon: who does not listen is taken for gone, and what it has in hands is sent by others too."""
 _RETRY_S = 1.0
 _SHOW_S = 4.0
 _OUTCOMES = ("delivered", "refused", "unanswered")
@@ -147,7 +149,7 @@ class WebhookSender:
                 logger.warning("webhooks: listening for changes failed: %s", error)
             except Exception:
                 logger.exception("webhooks: listening for changes failed")
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(_LISTEN_AGAIN_S)
 
     async def _show(self) -> NoReturn:
         while True:
@@ -198,11 +200,13 @@ class WebhookSender:
         if job is None:
             return None
         links = {}
-        if job.has_results:
+        # In production mode a platform without a public URL knows no address that a receiver could follow.
+        is_here = f"http://localhost:{self._settings.port}" if self._settings.is_development else None
+        if job.has_results and (base_url := self._settings.public_url or is_here):
             links = signed_links(
                 job.org,
                 job.id,
-                base_url=self._settings.public_url or f"http://localhost:{self._settings.port}",
+                base_url=base_url,
                 expires=expiry_of(self._settings.downloads.url_ttl_s, now=time.time()),
                 secret=await self._link_secret.get(),
             )

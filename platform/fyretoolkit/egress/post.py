@@ -54,12 +54,15 @@ async def post(
         NotPostedError: there is no answer. The other side may have read the body all the same.
     """
     parsed = check_url(url, policy)
+    said: list[Answer] = []
     try:
         async with asyncio.timeout(timeouts.total_s):
             addresses = await checked_addresses(parsed, policy, resolve)
             async with open_pool(addresses) as pool:
-                return await _exchange(pool, parsed, body, headers, timeouts)
+                return await _exchange(pool, parsed, body, headers, timeouts, said)
     except TimeoutError as error:
+        if said:  # it came in time, and only its body did not
+            return said[0]
         raise NotPostedError(f"{parsed.authority} did not answer within {timeouts.total_s:g} s") from error
     except _FAILED as error:
         raise NotPostedError(f"{parsed.authority} {words_of(error)}") from error
@@ -73,7 +76,9 @@ async def _exchange(
     body: bytes,
     headers: Mapping[str, str],
     timeouts: Timeouts,
+    said: list[Answer],
 ) -> Answer:
+    """The answer, which is in `said` as soon as its head is there."""
     origin = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
     sent = {"Host": url.authority, **headers, "Content-Length": str(len(body)), "Connection": "close"}
     timeout = {
@@ -86,8 +91,9 @@ async def _exchange(
     async with pool.stream(
         "POST", origin, headers=raw, content=body, extensions={"timeout": timeout}
     ) as response:
+        said.append(Answer(response.status, _header(response, b"retry-after")))
         await _pass_over(response)
-        return Answer(response.status, _header(response, b"retry-after"))
+        return said[0]
 
 
 async def _pass_over(response: httpcore.Response) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from batch import pipeline
 from batch.background import python_in_background, step_back
+from batch.crew import patience_s
 from batch.endings import decide_ending
 from batch.joblog import read_events
-from batch.pipeline import ShardPool, is_pool_worth, patience_s, run_shards
+from batch.pipeline import ShardPool, is_pool_worth, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
