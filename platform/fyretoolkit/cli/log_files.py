@@ -18,7 +18,7 @@ PARTS = {
     "ray": "Ray's head",
     "bootstrap": "fills the cluster at each start",
     "serve": "Ray Serve's controller and proxy",
-    "ingress": "the HTTP API, with a line for each request",
+    "ingress": "the HTTP API",
     "controller": "reconciles deployments and jobs",
     "webhooks": "sends webhooks",
     "runners": "run batch jobs",

@@ -11,7 +11,7 @@ import typer
 
 from fyretoolkit.cli.calls import INTERRUPTED, MISUSED, REFUSED, end
 from fyretoolkit.cli.log_files import PARTS, Line, LogReader, about, find_logs, in_order
-from fyretoolkit.cli.output import print_table, printable
+from fyretoolkit.cli.output import print_table, printable, say
 from fyretoolkit.cli.platform import HomeOption, home_of, read_running, refusal
 
 _POLL_S = 0.3
@@ -53,6 +53,8 @@ def logs(
         )
         end(REFUSED, f"There is no log of {part} in {folder}.{why}")
     view.show(found[-lines:])
+    if not found and not follow:
+        say(f"{part} has written nothing.")
     try:
         while follow:
             time.sleep(_POLL_S)

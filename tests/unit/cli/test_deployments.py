@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from fyretoolkit.cli import metrics
+from fyretoolkit.cli.main import app
 from fyretoolkit.cli.metrics import sparkline
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import DEMO_ORG
@@ -102,8 +104,8 @@ def test_a_deployment_is_changed_rolled_out_and_deleted(fyre: Fyre) -> None:
         (("--min", "1", "--max", "2", "--fixed"), "either bounds or --fixed"),
     ],
 )
-def test_a_change_that_is_none(fyre: Fyre, options: tuple[str, ...], said: str) -> None:
-    result = fyre.run("deployments", "scale", "dep_x", *options)
+def test_a_change_that_is_none(options: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(app, ["deployments", "scale", "dep_x", *options])
     assert (result.exit_code, result.stdout) == (MISUSED, "")
     assert said in result.stderr
 

@@ -121,6 +121,21 @@ def test_failed_rows_say_why(fyre: Fyre, tmp_path: Path) -> None:
     assert f"fyre jobs retry {job_id}" in fyre.run("jobs", "get", job_id).stderr
 
 
+def test_people_get_tables_of_rows(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column for each field, the row that it is of, and what is left out."""
+    for module in ("jobs", "output"):
+        monkeypatch.setattr(f"fyretoolkit.cli.{module}.is_for_people", lambda: True)
+    monkeypatch.setattr("fyretoolkit.cli.jobs._SHOWN", 3)
+    job_id = fyre.act(with_failed_rows, fyre.bench)
+    result = fyre.run("jobs", "results", job_id)
+    header, *rows = result.stdout.splitlines()
+    assert header.split() == ["index", "id", "label", "score"]
+    assert [row.split()[1] for row in rows] == ["row-0", "row-2", "row-3"]
+    assert result.stderr == "The first 3 of 4; --json or --output gives all.\n"
+    assert fyre.done("jobs", "errors", job_id).count("invalid_row") == 2
+    assert len(fyre.done("jobs", "results", job_id, "--json").splitlines()) == 4
+
+
 def test_a_retry_is_a_new_job(fyre: Fyre) -> None:
     async def kept(bench: Bench) -> str:
         job_id = await start_job(bench)

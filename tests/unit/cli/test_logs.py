@@ -143,6 +143,9 @@ def test_what_is_not_there_is_said(tmp_path: Path, copy: Copy) -> None:
     assert (result.exit_code, result.stdout) == (MISUSED, "")
     assert "redis" in result.stderr
     assert CliRunner().invoke(app, ["logs", "webhooks", *home]).exit_code == REFUSED
+    copy.worker("WebhookActor", 19)
+    silent = CliRunner().invoke(app, ["logs", "webhooks", *home])
+    assert (silent.exit_code, silent.stdout, silent.stderr) == (0, "", "webhooks has written nothing.\n")
     nothing = CliRunner().invoke(app, ["logs", "webhooks", "--home", str(tmp_path / "other")])
     assert nothing.exit_code == REFUSED
     assert "Nothing runs" in nothing.stderr

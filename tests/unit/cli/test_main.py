@@ -50,16 +50,13 @@ def test_help_is_shown(path: str) -> None:
 )
 def test_a_shell_completes_commands_and_values(typed: str, offered: list[str]) -> None:
     """As the script does that --install-completion writes."""
-    words = typed.split(" ")
-    environment = program_environment(
-        _FYRE_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1)
-    )
-    command = program()
-    code = command[2].replace("main()\n", "from fyretoolkit.cli.main import app\napp(prog_name='fyre')\n")
-    done = subprocess.run(
-        [command[0], "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert set(offered) <= set(done.stdout.split()), done.stderr
+    environment = {
+        "_FYRE_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+    }
+    result = CliRunner().invoke(app, [], env=environment, prog_name="fyre")
+    assert set(offered) <= set(result.stdout.split()), result.output
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from fyretoolkit.cli.main import app
 from tests.support.fyre_command import Fyre
 
 REFUSED, MISUSED = 1, 2
@@ -85,9 +87,9 @@ def test_an_input_that_does_not_fit(fyre: Fyre) -> None:
         ((), "stdin is empty"),
     ],
 )
-def test_what_is_no_input_is_misuse(fyre: Fyre, arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_no_input_is_misuse(arguments: tuple[str, ...], said: str) -> None:
     """Nothing is asked."""
-    result = fyre.run("predict", "sentiment-v1", *arguments, stdin="")
+    result = CliRunner().invoke(app, ["predict", "sentiment-v1", *arguments], input="")
     assert (result.exit_code, result.stdout) == (MISUSED, "")
     assert said in result.stderr
 
