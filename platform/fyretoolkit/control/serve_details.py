@@ -1,7 +1,7 @@
 """What Serve's controller says of its applications, as it says it: plain dictionaries, with Serve's enums in them.
 
 Serve's own models of the same (`ServeInstanceDetails`) are not built of it: each router's class is pickled when they
-are, 15 ms for each application at every look, and the controller looks every second.
+are, 5 ms for each application at every look, and the controller looks every second.
 Source: ray 2.60, `serve/_private/controller.py`, `get_serve_instance_details`; `serve/schema.py`. It answers with the
 dump of those models without what nobody set: a key that may be left out is told by `NotRequired`.
 """
