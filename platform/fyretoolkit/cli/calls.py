@@ -1,52 +1,55 @@
-"""One call to the API from the command line, and how its failure is told.
+"""The client that commands call through, and how its failures end a command.
 
 The platform is named by `FYRE_BASE_URL`, the key by `FYRE_API_KEY`; there is no option for the key, because arguments
 show in process lists and shell histories.
 
-Exit codes: 0 done; 1 the platform refused (its code, message and request id are on stderr); 2 the command was not
-understood, or there is no key; 3 the platform did not answer, or what answered is not the platform.
+Exit codes, of every command: 0 done; 1 refused, or what was waited for failed; 2 the command was not understood, there
+is no key, or a local file cannot be used; 3 the platform did not answer, or what answered is not the platform; 4 the
+job that was waited for is canceled; 130 interrupted. Of a job they are those of `python -m batch.run`.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
-import httpx
 import typer
 
-from fyretoolkit.schemas.errors import ErrorEnvelope
+from fyretoolkit.client import (
+    APIConnectionError,
+    APIError,
+    AuthenticationError,
+    Client,
+    ConfigurationError,
+    FyreError,
+    PermissionDeniedError,
+    RateLimitError,
+    UnexpectedResponseError,
+)
+from fyretoolkit.client.options import DEFAULT_BASE_URL
 
-DEFAULT_BASE_URL = "http://localhost:8000"
-REFUSED, MISUSED, NO_ANSWER = 1, 2, 3
-_TIMEOUT_S = 30.0
+DONE, REFUSED, MISUSED, NO_ANSWER, CANCELED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+_NOT_OURS = "unexpected_answer"
 
 
-def call(method: str, path: str, kind: str, **options: Any) -> dict[str, Any]:
-    """The object of this kind that the platform answers; anything else ends the command with its exit code."""
-    base_url = (os.environ.get("FYRE_BASE_URL") or DEFAULT_BASE_URL).rstrip("/")
-    key = os.environ.get("FYRE_API_KEY") or ""
-    if not key:
-        end(MISUSED, "No API key. Set FYRE_API_KEY to a key that carries the scope admin.")
+@contextmanager
+def platform_client() -> Iterator[Client]:
+    """A client of the platform that the environment names; a failure inside ends the command with its exit code."""
     try:
-        answer = httpx.request(
-            method,
-            base_url + path,
-            auth=httpx.BasicAuth(key, ""),
-            timeout=_TIMEOUT_S,
-            trust_env=not _is_this_machine(base_url),  # the proxy for the internet knows no localhost
-            **options,
-        )
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        end(
-            MISUSED,
-            f"FYRE_BASE_URL is not a usable URL: {str(error).rstrip('.')}. Example: https://api.example.com",
-        )
-    except httpx.HTTPError as error:
-        end(NO_ANSWER, f"{base_url} does not answer: {error or type(error).__name__}. Check FYRE_BASE_URL.")
-    return _read(base_url, answer, kind)
+        with Client() as client:
+            yield client
+    except ConfigurationError as error:
+        end(MISUSED, _configuration(error))
+    except FyreError as error:
+        end(*_ending(error))
+    except BrokenPipeError:  # whoever reads the output has enough of it (`| head`)
+        raise
+    except OSError as error:
+        end(MISUSED, f"Cannot use {error.filename}: {error.strerror}.")
+    except (ValueError, TypeError) as error:  # an id that is none, inputs that are no JSON
+        end(MISUSED, str(error))
 
 
 def end(exit_code: int, message: str) -> NoReturn:
@@ -55,23 +58,40 @@ def end(exit_code: int, message: str) -> NoReturn:
     raise typer.Exit(exit_code)
 
 
-def _read(base_url: str, answer: httpx.Response, kind: str) -> dict[str, Any]:
-    try:
-        found: Any = answer.json()
-        if answer.is_success and isinstance(found, dict) and found.get("object") == kind:
-            return found
-        error = ErrorEnvelope.model_validate(found).error
-    except ValueError:  # no JSON, or another one
-        end(
-            NO_ANSWER,
-            f"{base_url} answered {answer.status_code}, but not as FyreToolkit does. Check FYRE_BASE_URL.",
-        )
-    end(REFUSED, f"{error.code}: {error.message}\nrequest id: {error.request_id}")
+def base_url() -> str:
+    """Where the platform is looked for."""
+    return (os.environ.get("FYRE_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
 
 
-def _is_this_machine(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _configuration(error: ConfigurationError) -> str:
+    """The client's own sentence, with what a shell does about a missing key."""
+    said = str(error)
+    if said.startswith("No API key"):
+        return 'No API key. Set FYRE_API_KEY; for a platform of this machine: eval "$(fyre env)".'
+    return said
+
+
+def _ending(error: FyreError) -> tuple[int, str]:
+    """Exit code and words of an error that a call raised."""
+    url = base_url()
+    if isinstance(error, APIError) and error.code != _NOT_OURS:
+        return REFUSED, "\n".join(_refusal(error))
+    if isinstance(error, APIConnectionError):
+        said = str(error).removeprefix("No answer: ").rstrip(".")
+        return NO_ANSWER, f"{url} does not answer: {said}. Check FYRE_BASE_URL, or ask fyre doctor."
+    if isinstance(error, APIError | UnexpectedResponseError):
+        status = f" {error.status}" if isinstance(error, APIError) else ""
+        return NO_ANSWER, f"{url} answered{status}, but not as FyreToolkit does. Check FYRE_BASE_URL."
+    return REFUSED, str(error)
+
+
+def _refusal(error: APIError) -> Iterator[str]:
+    """Code and message, the next step where the command line has one of its own, and the request id."""
+    yield f"{error.code}: {error.message}"
+    if isinstance(error, AuthenticationError):
+        yield "next: set FYRE_API_KEY to a key that works; fyre doctor checks it"
+    elif isinstance(error, PermissionDeniedError):
+        yield "next: use a key with that scope; fyre keys list shows what each may do"
+    elif isinstance(error, RateLimitError) and error.retry_after_s is not None:
+        yield f"next: run it again in {error.retry_after_s:.0f} s"
+    yield f"request id: {error.request_id}"

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterable
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from fyretoolkit.cli.calls import DEFAULT_BASE_URL, MISUSED, NO_ANSWER, REFUSED, call
+from fyretoolkit.cli.calls import MISUSED, NO_ANSWER, REFUSED, platform_client
+from fyretoolkit.cli.listing import page_size, show_list
+from fyretoolkit.cli.output import JsonOption, moment, print_json, say
+from fyretoolkit.client import ApiKeyResource, CreatedApiKey
+from fyretoolkit.client.asynchronous.api_keys import ScopeName
+from fyretoolkit.client.options import DEFAULT_BASE_URL
 from fyretoolkit.core.api_keys import DEFAULT_SCOPES
-from fyretoolkit.core.organizations import Scope
 from fyretoolkit.schemas.api_keys import DEFAULT_OVERLAP_S, MAX_LIFETIME_S, MAX_OVERLAP_S
 
-_PAGE = 100
-
+_SCOPES: tuple[ScopeName, ...] = get_args(ScopeName)
 _HELP = "\n\n".join(
     (
         "API keys of your organization.",
@@ -32,7 +29,6 @@ _HELP = "\n\n".join(
 
 app = typer.Typer(no_args_is_help=True, help=_HELP)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 KeyId = Annotated[str, typer.Argument(help="The id of the key (key_…), as `fyre keys list` shows it.")]
 
 
@@ -43,7 +39,7 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="SCOPE[,SCOPE…]",
-            help=f"What it may do, of {', '.join(Scope)}; may be repeated. Default: {', '.join(DEFAULT_SCOPES)}.",
+            help=f"What it may do, of {', '.join(_SCOPES)}; may be repeated. Default: {', '.join(DEFAULT_SCOPES)}.",
         ),
     ] = None,
     expires_in_s: Annotated[
@@ -53,28 +49,19 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Create a key and print it: it is shown this once."""
-    body: dict[str, Any] = {"name": name}
-    if scope:
-        body["scopes"] = _scopes(scope)
-    if expires_in_s is not None:
-        body["expires_in_s"] = expires_in_s
-    _print_new(call("POST", "/api_keys", "api_key", json=body), as_json=as_json)
+    scopes = _scopes(scope) if scope else None
+    with platform_client() as client:
+        key = client.api_keys.create(name, scopes=scopes, expires_in_s=expires_in_s)
+    _print_new(key, as_json=as_json)
 
 
 @app.command("list")
 def list_keys(as_json: JsonOption = False) -> None:
     """List all keys, newest first, masked; revoked ones too."""
-    found: list[dict[str, Any]] = []
-    has_more = True
-    while has_more:
-        query = {"limit": _PAGE, **({"starting_after": found[-1]["id"]} if found else {})}
-        page = call("GET", "/api_keys", "list", params=query)
-        found += page["data"]
-        has_more = page["has_more"] and bool(page["data"])
-    if as_json:
-        typer.echo(json.dumps({"object": "list", "data": found, "has_more": False}, indent=2))
-    else:
-        Console().print(_table(found))
+    with platform_client() as client:
+        page = client.api_keys.list(limit=page_size(None))
+        columns = ("id", "name", "scopes", "key", "status", "created", "expires")
+        show_list(page, columns, _row, limit=None, as_json=as_json)
 
 
 @app.command()
@@ -86,52 +73,44 @@ def rotate(
     as_json: JsonOption = False,
 ) -> None:
     """Put a new key in the place of another and print it: it is shown this once."""
-    path = f"/api_keys/{quote(key_id, safe='')}/rotate"
-    _print_new(call("POST", path, "api_key", json={"overlap_s": overlap_s}), as_json=as_json)
+    with platform_client() as client:
+        key = client.api_keys.rotate(key_id, overlap_s=overlap_s)
+    _print_new(key, as_json=as_json)
 
 
 @app.command()
 def revoke(key_id: KeyId, as_json: JsonOption = False) -> None:
     """Revoke a key at once. Repeatable."""
-    key = call("DELETE", f"/api_keys/{quote(key_id, safe='')}", "api_key")
-    typer.echo(json.dumps(key, indent=2) if as_json else f"{key['masked']} is revoked.")
+    with platform_client() as client:
+        key = client.api_keys.revoke(key_id)
+    if as_json:
+        print_json(key)
+    else:
+        typer.echo(f"{key.masked} is revoked.")
 
 
-def _scopes(given: Iterable[str]) -> list[str]:
+def _scopes(given: Iterable[str]) -> list[ScopeName]:
     """Each scope once: names may be written in one option, divided by commas, or in several."""
     names = dict.fromkeys(name.strip() for text in given for name in text.split(","))
     for name in names:
-        if name not in set(Scope):
+        if name not in _SCOPES:
             raise typer.BadParameter(
-                f"{name!r} is no scope. Use some of: {', '.join(Scope)}.", param_hint="--scope"
+                f"{name!r} is no scope. Use some of: {', '.join(_SCOPES)}.", param_hint="--scope"
             )
-    return list(names)
+    return [scope for name in names for scope in _SCOPES if scope == name]
 
 
-def _print_new(key: dict[str, Any], *, as_json: bool) -> None:
+def _print_new(key: CreatedApiKey, *, as_json: bool) -> None:
     """The key alone on stdout, so that a script can take it; what to do with it on stderr."""
     if as_json:
-        typer.echo(json.dumps(key, indent=2))
+        print_json(key)
         return
-    typer.echo(key["key"])
-    typer.echo(
-        f"{key['id']} ({', '.join(key['scopes'])}). Keep the key safe: it is not shown again.", err=True
-    )
+    typer.echo(key.key)
+    say(f"{key.id} ({', '.join(key.scopes)}). Keep the key safe: it is not shown again.")
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
-    table = Table(box=None)
-    for column in ("id", "name", "scopes", "key", "status", "created", "expires"):
-        table.add_column(column, no_wrap=column == "id", overflow="fold")
-    for key in found:
-        ends = "".join(key["masked"].partition("****")[1:])
-        cells = (
-            key["id"], key["name"], " ".join(key["scopes"]), ends, key["status"],
-            _day(key["created"]), _day(key["expires_at"]),
-        )  # fmt: skip
-        table.add_row(*(Text(cell) for cell in cells))  # a name is not markup
-    return table
-
-
-def _day(at: int | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""
+def _row(key: ApiKeyResource) -> tuple[object, ...]:
+    ends = "".join(key.masked.partition("****")[1:])
+    return (
+        key.id, key.name, " ".join(key.scopes), ends, key.status, moment(key.created), moment(key.expires_at),
+    )  # fmt: skip

@@ -116,8 +116,13 @@ def refusal(what: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def has_platform() -> bool:
+    """Whether this installation can run a platform, and is not the client alone."""
+    return importlib.util.find_spec("ray") is not None
+
+
 def _launch(*arguments: str) -> None:
-    if importlib.util.find_spec("ray") is None:
+    if not has_platform():
         typer.echo(
             "This installation has the client alone. Start the platform with scripts/up in a checkout.",
             err=True,

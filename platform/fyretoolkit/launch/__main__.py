@@ -1,10 +1,12 @@
-"""`python -m fyretoolkit.launch up|down|admin-key`: the program behind scripts/up, scripts/down and `fyre`."""
+"""`python -m fyretoolkit.launch up|down|admin-key|doctor`: the program behind scripts/up, scripts/down and `fyre`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from fyretoolkit.launch import commands, operator_keys
@@ -20,12 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--detach", action="store_true", help="return when it is ready instead of staying with it"
     )
-    up.add_argument(
-        "--port",
-        type=_port,
-        default=os.environ.get("FYRE_PORT") or 8000,
-        help="of the HTTP API (default: 8000)",
-    )
+    _add_port(up)
     _add_home(up, home)
     up.add_argument("--no-demo", action="store_true", help="do not register the demo models")
     _add_exposure(up)
@@ -38,7 +35,19 @@ def _parser() -> argparse.ArgumentParser:
         "admin-key", help="make one more operator key for the running platform and print it"
     )
     _add_home(admin_key, home)
+    doctor = commands_parser.add_parser("doctor", help="print what was found of this machine, as JSON")
+    _add_port(doctor)
+    _add_home(doctor, home)
     return parser
+
+
+def _add_port(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("FYRE_PORT") or 8000,
+        help="of the HTTP API (default: 8000)",
+    )
 
 
 def _add_home(parser: argparse.ArgumentParser, default: Path) -> None:
@@ -87,6 +96,13 @@ def _home(given: Path) -> Path:
         ) from None
 
 
+def _print_findings(home: Home, port: int) -> int:
+    from fyretoolkit.launch.checkup import examine  # what it looks with is of no use to `up`
+
+    print(json.dumps([asdict(finding) for finding in examine(home, port, os.environ)]))
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Run one command; 0, or 1 after a sentence on stderr."""
     options = _parser().parse_args(arguments)
@@ -96,6 +112,8 @@ def main(arguments: list[str]) -> int:
             return commands.down(Home(home), is_purged=options.purge)
         if options.command == "admin-key":
             return operator_keys.print_another(Home(home))
+        if options.command == "doctor":
+            return _print_findings(Home(home), options.port)
         return commands.up(
             commands.UpOptions(
                 home,

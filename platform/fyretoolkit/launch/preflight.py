@@ -143,3 +143,13 @@ def available_memory_bytes() -> int:
     except (OSError, ValueError):  # no control group version 2, or the root one
         return available
     return available if limit == "max" else min(available, int(limit) - used)
+
+
+def total_memory_bytes() -> int:
+    """Memory of the machine, or what this process's control group may have if that is less."""
+    total = psutil.virtual_memory().total
+    try:
+        limit = (_CGROUP / "memory.max").read_text("ascii").strip()
+    except OSError:
+        return total
+    return total if limit == "max" else min(total, int(limit))

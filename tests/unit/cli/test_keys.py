@@ -4,66 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from anyio.from_thread import start_blocking_portal
-from click.testing import Result
-from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from fyretoolkit.cli import keys as keys_module
+from fyretoolkit.cli import listing
 from fyretoolkit.cli.main import app
-from fyretoolkit.settings import DEMO_KEY, Settings
-from tests.support.api_bench import open_bench
-from tests.support.http_server import serve_over_http
+from fyretoolkit.client import retries
+from fyretoolkit.settings import DEMO_KEY
+from tests.support.fyre_command import Fyre
 
 REFUSED, MISUSED, NO_ANSWER = 1, 2, 3
-
-
-@asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[str]:
-    async with open_bench(settings) as bench, serve_over_http(bench.app) as url:
-        yield url
-
-
-@dataclass(frozen=True)
-class Fyre:
-    """The command, with the platform that it talks to."""
-
-    url: str
-
-    def keys(self, *arguments: str) -> Result:
-        """Run `fyre keys …`; stdout and stderr apart."""
-        return CliRunner().invoke(app, ["keys", *arguments])
-
-    def json(self, *arguments: str) -> dict[str, Any]:
-        """What `fyre keys … --json` prints."""
-        result = self.keys(*arguments, "--json")
-        assert result.exit_code == 0, result.stderr
-        found: dict[str, Any] = json.loads(result.stdout)
-        return found
-
-    def opens(self, key: str) -> bool:
-        """Whether the platform takes a key."""
-        return httpx.get(f"{self.url}/models", auth=(key, ""), trust_env=False).status_code == 200
-
-
-@pytest.fixture
-def fyre(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fyre]:
-    """A platform with the demo key, named by the environment."""
-    settings = Settings(home=tmp_path, redis_url=SecretStr(redis_url))
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_serving(settings)) as url:
-        monkeypatch.setenv("FYRE_BASE_URL", f"{url}/")
-        monkeypatch.setenv("FYRE_API_KEY", DEMO_KEY)
-        monkeypatch.setenv("COLUMNS", "200")
-        yield Fyre(url)
 
 
 def test_a_new_key_is_alone_on_stdout(fyre: Fyre) -> None:
@@ -79,14 +31,14 @@ def test_a_new_key_is_alone_on_stdout(fyre: Fyre) -> None:
 
 def test_scopes_and_lifetime_are_passed_on(fyre: Fyre) -> None:
     """The answer of the API, as it is."""
-    created = fyre.json("create", "ci", "--scope", "read", "--scope", "admin", "--expires-in-s", "60")
+    created = fyre.json("keys", "create", "ci", "--scope", "read", "--scope", "admin", "--expires-in-s", "60")
     assert (created["name"], created["scopes"]) == ("ci", ["read", "admin"])
     assert created["expires_at"] == created["created"] + 60
 
 
 def test_scopes_may_be_divided_by_commas(fyre: Fyre) -> None:
     """In one option or several, each once."""
-    created = fyre.json("create", "ci", "--scope", "read,write", "--scope", "read, predict")
+    created = fyre.json("keys", "create", "ci", "--scope", "read,write", "--scope", "read, predict")
     assert created["scopes"] == ["read", "predict", "write"]
     result = fyre.keys("create", "ci", "--scope", "read,wirte")
     assert (result.exit_code, result.stdout) == (MISUSED, "")
@@ -109,9 +61,9 @@ def test_the_help_says_what_the_commands_need(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_list_holds_all_pages_masked(fyre: Fyre, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newest first; no secret in it."""
-    monkeypatch.setattr(keys_module, "_PAGE", 2)
-    made = [fyre.json("create", f"key {number}") for number in range(4)]
-    listed = fyre.json("list")
+    monkeypatch.setattr(listing, "PAGE", 2)
+    made = [fyre.json("keys", "create", f"key {number}") for number in range(4)]
+    listed = fyre.json("keys", "list")
     assert [key["id"] for key in listed["data"]] == [*(key["id"] for key in reversed(made)), "demo"]
     table = fyre.keys("list").stdout
     for key in made:
@@ -137,22 +89,22 @@ def test_the_end_of_a_key_is_shown_whole(fyre: Fyre, monkeypatch: pytest.MonkeyP
 
 def test_rotation_prints_the_new_key_and_ends_the_old_one(fyre: Fyre) -> None:
     """Without overlap: at once."""
-    old = fyre.json("create", "ci")
+    old = fyre.json("keys", "create", "ci")
     result = fyre.keys("rotate", old["id"], "--overlap-s", "0")
     assert result.exit_code == 0
     assert fyre.opens(result.stdout.strip())
-    shown = {key["id"]: key for key in fyre.json("list")["data"]}
+    shown = {key["id"]: key for key in fyre.json("keys", "list")["data"]}
     assert shown[old["id"]]["status"] == "revoked"
     assert shown[shown[old["id"]]["replaced_by"]]["status"] == "active"
 
 
 def test_revocation_is_repeatable(fyre: Fyre) -> None:
     """The second time says the same."""
-    key = fyre.json("create", "ci")
+    key = fyre.json("keys", "create", "ci")
     for _ in range(2):
         result = fyre.keys("revoke", key["id"])
         assert (result.exit_code, result.stdout) == (0, f"{key['masked']} is revoked.\n")
-    assert fyre.json("revoke", key["id"])["status"] == "revoked"
+    assert fyre.json("keys", "revoke", key["id"])["status"] == "revoked"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +122,7 @@ def test_a_refusal_shows_code_message_and_request_id(
     """Exit code 1; nothing on stdout that a script could take for an answer."""
     result = fyre.keys(*arguments)
     assert (result.exit_code, result.stdout) == (REFUSED, "")
-    said, request_id = result.stderr.splitlines()
+    said, *_, request_id = result.stderr.splitlines()
     assert said.startswith(f"{code}: ")
     assert said.endswith(".")
     assert request_id.startswith("request id: req_")
@@ -198,8 +150,8 @@ def test_this_machine_is_not_asked_through_a_proxy(fyre: Fyre, monkeypatch: pyte
     ("environment", "exit_code", "said"),
     [
         ({"FYRE_API_KEY": ""}, MISUSED, "Set FYRE_API_KEY"),
-        ({"FYRE_BASE_URL": "http://[::1"}, MISUSED, "FYRE_BASE_URL is not a usable URL"),
-        ({"FYRE_BASE_URL": "ftp://localhost"}, MISUSED, "FYRE_BASE_URL is not a usable URL"),
+        ({"FYRE_BASE_URL": "http://[::1"}, MISUSED, "is not usable. Set FYRE_BASE_URL"),
+        ({"FYRE_BASE_URL": "ftp://localhost"}, MISUSED, "is not usable. Set FYRE_BASE_URL"),
         ({"FYRE_BASE_URL": "http://127.0.0.1:1"}, NO_ANSWER, "does not answer"),
     ],
 )
@@ -207,6 +159,7 @@ def test_what_cannot_be_asked_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], exit_code: int, said: str
 ) -> None:
     """Which setting to look at, and no traceback."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE_S", 0.01)
     for name, value in {"FYRE_API_KEY": DEMO_KEY, **environment}.items():
         monkeypatch.setenv(name, value)
     result = CliRunner().invoke(app, ["keys", "list"])
@@ -234,7 +187,7 @@ def test_an_answer_of_another_program_is_told_as_such(monkeypatch: pytest.Monkey
     """A wrong port, or a proxy's own page."""
     monkeypatch.setattr(_Stranger, "answer", answer)
     with HTTPServer(("127.0.0.1", 0), _Stranger) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("FYRE_API_KEY", DEMO_KEY)
         monkeypatch.setenv("FYRE_BASE_URL", f"http://127.0.0.1:{server.server_port}")

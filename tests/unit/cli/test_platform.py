@@ -39,7 +39,7 @@ class Ready(BaseHTTPRequestHandler):
 def port() -> Iterator[int]:
     """The port of an API that is ready."""
     with HTTPServer(("127.0.0.1", 0), Ready) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_port
         server.shutdown()
