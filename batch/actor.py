@@ -10,6 +10,8 @@ from collections.abc import Coroutine
 import ray
 from ray.actor import ActorHandle
 
+from batch.background import python_in_background, step_forward
+from batch.hands import FEW_ARENAS
 from batch.runner import BatchRunner
 from batch.standby import Means, is_fit_for_more, live
 from fyretoolkit.core.runners import GivenRun
@@ -42,6 +44,7 @@ class StandbyRunner:
     """Starts without a run, with all imports done, and is given one later."""
 
     async def __init__(self, name: str) -> None:  # type: ignore[misc]  # Ray awaits it
+        step_forward()
         self._life = _begin(_live(name, None))
 
 
@@ -81,12 +84,14 @@ def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
 
 
 def create_standby(name: str) -> ActorHandle:
-    """Start a runner that stands by."""
-    return _options(StandbyRunner, name).remote(name)
+    """Start a runner that stands by, behind real time: nobody waits for its seconds of imports."""
+    runtime_env = {"py_executable": python_in_background(), "env_vars": FEW_ARENAS}
+    return _options(StandbyRunner, name, runtime_env=runtime_env).remote(name)
 
 
-def _options(actor: type, name: str) -> ActorHandle:
+def _options(actor: type, name: str, **options: object) -> ActorHandle:
     return ray.remote(actor).options(
+        **options,
         name=name,
         namespace=NAMESPACE,
         lifetime="detached",

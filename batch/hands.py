@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from batch.runs import Run
     from batch.worker import ShardWorker
 
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+"""For a process of a few threads that fills and frees megabytes all the time: each arena of glibc's keeps its own."""
 LANES = 2
 """Shards that a worker is at: one that is predicted, one that is written and committed."""
 
@@ -34,7 +36,7 @@ class Hand:
     """The runner's side of one."""
 
     def __init__(self, run: Run) -> None:
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environ = {**os.environ, **FEW_ARENAS, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "batch.hands"],
             env=environ,

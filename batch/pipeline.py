@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
 _HEAD_START_S = 2.0
-_POOL_WORTH_S = 60.0
+_POOL_WORTH_S = 300.0
 """A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _NO_PROGRESS_S = 300.0
 """A pool that neither takes nor finishes a shard of the configured size for this long has failed."""

@@ -20,12 +20,14 @@ from batch.joblog import JobLog
 from batch.parts import PartLines
 from batch.runs import Run
 from batch.shards import Layout, Plan, Shard
-from batch.worker import Predictor, add_outcomes, flags_of, group_size, load_model, reader_of, split_off_bad
+from batch.worker import Predictor, flags_of, group_size, load_model, predict_group, reader_of
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import BatchSettings
 
 _SAMPLE_BYTES = 1 << 20
 _MEASURE_S = 0.1
+_LEAST_CALLS = 4
+"""The first is slow by itself, and any one may be while the machine is busy; the quickest tells."""
 _MOST_SHARDS = 4000
 """A larger input gets larger shards: each shard is a field in Redis and two files."""
 _LEAST_SHARDS = 16
@@ -48,9 +50,9 @@ def shard_bytes(size_bytes: int, bytes_per_s: float | None, batch: BatchSettings
 def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | None:
     """Bytes of input a second that one worker of a model without GPUs turns into lines; None: not to be known here.
 
-    The rows are asked for 1, 2, 4 … at a time until they have taken long enough; the last call counts. What is wrong
-    with the model or the input the first shard will tell; a row among them that kills the process counts as a death at
-    that shard, and the next run measures nothing.
+    The rows are asked for 1, 2, 4 … at a time until they have taken long enough; the quickest call counts. What is
+    wrong with the model or the input the first shard will tell; a row among them that kills the process counts as a
+    death at that shard, and the next run measures nothing.
     """
     batch = run.settings.batch
     is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= batch.shard_min_bytes
@@ -72,17 +74,15 @@ def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:
     reader = reader_of(run, plan)
     flags = flags_of(reader, run.model, chunk)
     rows = reader.read(shard, chunk)
-    size, rate, until = 1, None, time.monotonic() + _MEASURE_S
-    while time.monotonic() < until:
+    size, rates, until = 1, list[float](), time.monotonic() + _MEASURE_S
+    while time.monotonic() < until or len(rates) < _LEAST_CALLS:
         began_at, group = time.perf_counter(), list(islice(rows, size))
         if not group:
             break
-        lines = PartLines()
-        if good := split_off_bad(group, lines):
-            add_outcomes(good, model.predict([record.value for record in good], **flags), lines)
-        rate = len(group) / (time.perf_counter() - began_at)
+        predict_group(model, group, flags, PartLines())
+        rates.append(len(group) / (time.perf_counter() - began_at))
         size = min(2 * size, group_size(run))
-    return rate and rate * len(chunk) / records
+    return max(rates) * len(chunk) / records if rates else None
 
 
 def _first_records(path: Path, layout: Layout) -> bytes:

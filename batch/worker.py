@@ -29,7 +29,7 @@ from batch.joblog import JobLog
 from batch.loading import LoadableModel
 from batch.model_process import ModelProcess
 from batch.parts import Answer, PartLines, write_part
-from batch.records import BadRecord, Record, RecordReader
+from batch.records import BadRecord, Columns, Record, RecordReader
 from batch.runs import Run, RunOverError, is_final, row_shape, to_failure
 from batch.shards import Plan, Shard
 from batch.turns import Turns
@@ -221,8 +221,17 @@ class ShardWorker:
     def _predicted(self, shard: Shard, model: Predictor) -> PartLines:
         """The lines of a shard's part."""
         lines = PartLines()
-        for group, flags in self.groups(shard, lines):
-            add_outcomes(group, model.predict([record.value for record in group], **flags), lines)
+        source = self._run.source
+        if source.numbers:
+            for records, flags in self.groups(shard, lines):
+                add_outcomes(records, model.predict([record.value for record in records], **flags), lines)
+            return lines
+        chunk = source.read(shard)
+        flags = flags_of(self._reader, self._run.model, chunk)
+        for group in self._reader.read_groups(shard, chunk, group_size(self._run)):
+            predict_group(model, group, flags, lines)
+            self._check_run()
+            self.turns.take(self._check_run)
         return lines
 
     def groups(self, shard: Shard, lines: PartLines) -> Iterator[tuple[list[Record], Flags]]:
@@ -297,6 +306,23 @@ def flags_of(reader: RecordReader, spec: ModelSpec, chunk: bytes) -> Flags:
 def has_booleans(chunk: bytes) -> bool:
     """Whether JSON may hold a boolean. One byte is looked for at ten times the speed of a word."""
     return (b"u" in chunk and b"true" in chunk) or (b"f" in chunk and b"false" in chunk)
+
+
+def predict_group(
+    model: Predictor, group: Columns | list[Record | BadRecord], flags: Flags, lines: PartLines
+) -> None:
+    """Have a group of rows answered; each becomes a line."""
+    if not isinstance(group, Columns):
+        good = split_off_bad(group, lines)
+        if good:
+            add_outcomes(good, model.predict([record.value for record in good], **flags), lines)
+        return
+    outcomes = model.predict(group.values, **flags)
+    if set(map(type, outcomes)) == {Prediction}:
+        results = [outcome.result for outcome in cast(Sequence[Prediction], outcomes)]
+        lines.add_columns(range(group.first, group.first + len(results)), group.ids, results)
+    else:
+        add_outcomes(group.records(), outcomes, lines)
 
 
 def split_off_bad(group: Sequence[Record | BadRecord], lines: PartLines) -> list[Record]:

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 RATE_WINDOW_S = 6
 """Of the running platform: short, so that a test may wait until a limit is free again."""
 SHORTENED = {
-    "batch": {"shard_target_bytes": 65_536},
+    "batch": {"shard_min_bytes": 65_536, "shard_target_bytes": 65_536},
     "limits": {"rate_window_s": RATE_WINDOW_S},
     "quotas": {"api_keys": 10_000},
     "webhooks": {"pauses_s": [0.5, 0.5, 0.5]},

@@ -3,7 +3,7 @@
 Two plain processes at once, each reading, predicting and writing half of a file, then a job over all of it, round after
 round (A B, A B), so that a slow minute of the machine falls on both: digits through a small network, where everything
 around the model costs most, and WordNet's glosses through the sentiment model, where the model does. Their lines are
-compared. Ray Data's textbook pipeline does the digits once, on the same Ray. Then a job over 100 MB and one over 2 GB
+compared. Ray Data's textbook pipeline does the digits once, on a Ray of its own. Then jobs over 100 MB and 2 GB
 tell whether memory is flat and how soon the first part of a large input is committed; and files are cut by one thread.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,6 @@ from scripts.benchmarks.batches.plain_pair import lines_of, run_plain
 from scripts.benchmarks.behaviour.stage import conclude, introduce, running_platform
 from scripts.benchmarks.comparison.machine import busy_note, busy_share, describe_machine
 from scripts.benchmarks.comparison.workloads import TOLERANCE, WrongAnswerError
-from scripts.benchmarks.deploys.bare import environment_of
 from scripts.benchmarks.predict import RESULTS
 from tests.support.platform import RunningPlatform
 
@@ -118,7 +118,7 @@ def _on_a_platform(parts: Sequence[str], folder: Path, rounds: int, share: int) 
                 for number in range(rounds):
                     measured += _pair(platform, client, task, source, (number, what))
                 if name == "digits" and "ray-data" in parts:
-                    measured.append(_said(Measurement(0, WHOLE, what, RAY_DATA, _ray_data(platform, source))))
+                    measured.append(_said(Measurement(0, WHOLE, what, RAY_DATA, _ray_data(source))))
         if "memory" in parts:
             measured += _sizes(platform, client, folder, share)
     return measured
@@ -164,7 +164,7 @@ def compare(ours: Path, theirs: Sequence[Path]) -> None:
                 raise WrongAnswerError(f"a job says {one!r}, plain processes {other!r}")
 
 
-def _ray_data(platform: RunningPlatform, source: Path) -> float:
+def _ray_data(source: Path) -> float:
     words = [
         DIGITS.graph,
         source,
@@ -175,7 +175,7 @@ def _ray_data(platform: RunningPlatform, source: Path) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "scripts.benchmarks.batches.ray_data", *map(str, words)],
         cwd=PROJECT_ROOT,
-        env=environment_of(platform),
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -192,7 +192,7 @@ def _sizes(
     for size in (_SMALL_BYTES // share, _LARGE_BYTES // share):
         source = repeated(rows, folder / "sized.jsonl", size)
         what = f"digits, {size / (1 << 20):,.0f} MiB"
-        job = run_job(platform, client, DIGITS.model, source)
+        job = run_job(platform, client, DIGITS.model, source, samples_memory=True)
         yield _said(Measurement(0, MEMORY, what, OURS, job.peak_bytes / (1 << 20)))
         yield _said(Measurement(0, FIRST, what, OURS, job.first_commit_s))
         yield _said(Measurement(0, WHOLE, what, OURS, job.seconds))
@@ -212,11 +212,11 @@ def _said(found: Measurement) -> Measurement:
 def _procedure(rounds: int) -> Sequence[str]:
     return (
         "A platform with every default, idle but for what is measured; small jobs of both models before",
-        f"{rounds} rounds of two plain processes, then a job. Steady rate: rows a second between the moment at which "
-        "the last of the job's workers committed its first shard and its last commit; of plain processes the sum of "
-        "both rates, from the moment both had loaded their model. Their lines are compared with the job's",
-        "First commit and end to end: from POST; end to end until GET says `completed`, asked every 50 ms. Ray Data: "
-        "from read_json to the return of write_json, on the same Ray, two actors; a column an answer's field",
+        f"{rounds} rounds of two plain processes, then a job. Steady rate: the sum of the workers' own rates, each "
+        "from the moment at which the last of them committed its first shard to its own last commit; of plain "
+        "processes the same, from the moment both had loaded their model. Their lines are compared with the job's",
+        "First commit and end to end: from POST; end to end until GET says `completed`, asked every 250 ms. Ray Data: "
+        "from read_json to the return of write_json, on a Ray of its own, two actors; a column an answer's field",
         "Memory: the most PSS of the job's processes together, sampled every 250 ms",
         f"`scripts/bench batch`, {datetime.now(UTC):%Y-%m-%d}",
     )

@@ -35,7 +35,7 @@ from tests.support.platform import RunningPlatform, submit, until
 HELP = "kill -9 of runner, workers, controller and Redis at every step of a job; not a byte may differ"
 
 MODEL = "sentiment-v1"
-SMALL_SHARDS = {"batch": {"shard_target_bytes": 65_536}}
+SMALL_SHARDS = {"batch": {"shard_min_bytes": 65_536, "shard_target_bytes": 65_536}}
 _GLOSSES = PROJECT_ROOT / "tests" / "golden" / "wordnet_sample.jsonl.gz"
 _BROKEN = (b'{"id": "broken", "text": 42}\n', b'{"id": "broken", "te\n')
 _BROKEN_EVERY = 97

@@ -1,5 +1,5 @@
 """Jobs canceled at random moments of each part of their life: in the queue, while their input is brought in, while
-the runner works alone, while a pool works with it, and at the very end.
+its first rows are done, while other processes work with the runner, and at the very end.
 
 Each must have one terminal status, whoever asks and however often; be quiet within ten seconds (no process has its run,
 nothing in its folder changes any more); and leave whole shards from the first row on, the bytes with which an
@@ -36,8 +36,8 @@ _SETTLED_S = 2.0
 _WATCH_S = 30.0
 _REACH_S = 120.0
 _LOOK_S = 0.1
-_POOL = "ray::MapWorker"
-_WORKERS = ("ray::RunnerActor", "batch.hands", _POOL)
+_HELPERS = ("batch.hands", "ray::MapWorker")
+_WORKERS = ("ray::RunnerActor", *_HELPERS)
 """Parts of the command lines of all that may work on a job."""
 _TERMINAL = ("completed", "failed", "canceled")
 _GLOSSES = PROJECT_ROOT / "tests" / "golden" / "wordnet_sample.jsonl.gz"
@@ -217,21 +217,21 @@ def _until_rows(client: httpx.Client, job_id: str, share: float) -> None:
     until(is_so, timeout_s=_REACH_S, what=f"rows of {job_id}")
 
 
-def _until_pooled(platform: RunningPlatform, client: httpx.Client, job_id: str) -> None:
-    """Until it has a pool, if it gets one: the rest of a job that is done soon is not worth it."""
+def _until_helped(platform: RunningPlatform, client: httpx.Client, job_id: str) -> None:
+    """Until its runner has hands or a pool, if it gets any: a job that is done soon is not worth them."""
 
     def is_so() -> bool:
-        job = client.get(f"/jobs/{job_id}").json()
-        return bool(platform.titled(_POOL)) or job["status"] in _TERMINAL
+        is_helped = any(platform.titled(each) for each in _HELPERS)
+        return is_helped or client.get(f"/jobs/{job_id}").json()["status"] in _TERMINAL
 
-    until(is_so, timeout_s=_REACH_S, what=f"a pool of {job_id}")
+    until(is_so, timeout_s=_REACH_S, what=f"helpers of {job_id}")
 
 
 MOMENTS: Mapping[str, tuple[Moment, float]] = {
     "queued": (lambda _platform, _client, _job: None, 0.2),
     "staging": (lambda _, client, job: _until_status(client, job, "processing"), 0.3),
-    "alone": (lambda _, client, job: _until_rows(client, job, 0.0), 1.0),
-    "pooled": (_until_pooled, 8.0),
+    "early": (lambda _, client, job: _until_rows(client, job, 0.0), 1.0),
+    "helped": (_until_helped, 4.0),
     "finishing": (lambda _, client, job: _until_rows(client, job, 0.98), 0.2),
 }
 """What is waited for, and how long at most after that the cancel comes."""

@@ -46,7 +46,7 @@ class Outcome:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `scripts/chaos rows`."""
     parser.add_argument("--rows", type=int, default=10_000, help="of each file (10,000)")
-    parser.add_argument("--copies", type=int, default=6, help="of 2,942 rows that the neighbour has (6)")
+    parser.add_argument("--copies", type=int, default=80, help="of 2,942 rows that the neighbour has (80)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -95,9 +95,10 @@ def conduct(platform: RunningPlatform, kinds: Sequence[str], *, kills: int, canc
         for name in jobs[len(jobs) - canceled :]:
             client.post(f"/jobs/{name}/cancel")  # one that has completed already stays so
         killed = _kill_at_even_distances(platform, receivers, len(jobs), kills)
+        deliveries = [_settled(client, name) for name in jobs]  # after that every job has ended
         told = [
-            Told(kind, client.get(f"/jobs/{name}").json(), _settled(client, name))
-            for kind, name in zip(kinds, jobs, strict=True)
+            Told(kind, client.get(f"/jobs/{name}").json(), delivery)
+            for kind, name, delivery in zip(kinds, jobs, deliveries, strict=True)
         ]
         return Trial(told, list(receivers.received), secret, killed)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import ray
 
@@ -22,7 +22,7 @@ from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.runners import StandbyRunners, find_actor
 from fyretoolkit.control.threads import SERVE, run_in
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.job_queue import plan_starts
+from fyretoolkit.core.job_queue import Line, plan_starts
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.settings import Settings
@@ -64,7 +64,7 @@ class JobReconciler:
         lines = await self._queue.lines()
         if lines:
             await self._replace_runs()
-            await self._start_queued()
+            await self._start_queued(lines)
         await self._standby.refill()
         return bool(lines)
 
@@ -80,11 +80,14 @@ class JobReconciler:
             await self._carry_out(command)
         await self._share.tick(len(running))
 
-    async def _start_queued(self) -> None:
-        """Whoever's turn it is: their oldest jobs, in turn."""
+    async def _start_queued(self, lines: Sequence[Line]) -> None:
+        """Whoever's turn it is: their oldest jobs, in turn.
+
+        Jobs that ended since the lines were read have said so, and the next look, which that brings about, knows.
+        """
         batch = self._settings.batch
         turns = plan_starts(
-            await self._queue.lines(),
+            lines,
             max_running=batch.max_running_jobs,
             max_per_organization=batch.max_running_jobs_per_organization,
         )
@@ -107,7 +110,7 @@ class JobReconciler:
             await assemble_left(self._jobs, self._settings, _is_with_its_runner)
             if time.monotonic() >= self._remove_at:
                 self._remove_at = time.monotonic() + min(_REMOVE_EVERY_S, self._settings.batch.job_ttl_s)
-                await self._queue.enlist(await self._jobs.open_jobs())
+                await self._queue.enlist()
                 await remove_unowned(self._jobs, self._settings)
         except Exception:
             logger.exception("tidying up failed; it is tried again")

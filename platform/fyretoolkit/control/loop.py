@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
 _BUSY_S = 0.25
+_BUSY_JOBS_S = 0.5
+"""Beside a job: whatever else changes says so, and by the clock alone a look finds only that a runner died."""
 _RETRY_S = 1.0
 _STALLED_S = 30.0
 _DEAD_S = 120.0
@@ -89,7 +91,7 @@ class ControlLoop:
             group.create_task(self._listen())
             group.create_task(self._repeat("deployment", deployments.tick))
             group.create_task(self._repeat("model", models.tick))
-            group.create_task(self._repeat("job", jobs.tick))
+            group.create_task(self._repeat("job", jobs.tick, busy_s=_BUSY_JOBS_S))
             group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
             group.create_task(self._repeat("report", reporter.tick))
             group.create_task(WebhookSender(self._settings, self._store, gauges).run())
@@ -118,13 +120,13 @@ class ControlLoop:
                 raise RuntimeError(f"a control loop has not looked for {silence_s:.0f} s")
             await asyncio.sleep(_RETRY_S)
 
-    async def _repeat(self, kind: str, tick: Tick) -> NoReturn:
+    async def _repeat(self, kind: str, tick: Tick, *, busy_s: float = _BUSY_S) -> NoReturn:
         wake = self._wake[kind]
         while True:
             self._looked_at[kind] = time.monotonic()
             wake.clear()
             try:
-                pause = _BUSY_S if await tick() else _IDLE_S
+                pause = busy_s if await tick() else _IDLE_S
             except FencedError:
                 raise
             except PlatformError as error:

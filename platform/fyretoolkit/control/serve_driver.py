@@ -14,15 +14,11 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import (
-    ApplicationDetails,
-    DeploymentDetails,
-    LoggingConfig,
-    RayActorOptionsSchema,
-    ServeInstanceDetails,
-)
+from ray.serve.schema import LoggingConfig
 
+from fyretoolkit.control import serve_details
 from fyretoolkit.control.nodes import Nodes
+from fyretoolkit.control.serve_details import ApplicationDetails, DeploymentDetails
 from fyretoolkit.core.capacity import Ask, Node, Shortage, find_shortage
 from fyretoolkit.core.deployments import PREFIX, Application, ApplicationState, Deployment
 from fyretoolkit.core.ids import is_id
@@ -59,7 +55,8 @@ def is_running() -> bool:
 def observe() -> list[Application]:
     """Every application that belongs to a deployment or stands by for one, those being deleted included."""
     nodes = Nodes()
-    return [_application(name, found, nodes) for name, found in _applications().items() if _is_ours(name)]
+    found = serve_details.applications()
+    return [_application(name, details, nodes) for name, details in found.items() if _is_ours(name)]
 
 
 def known_nodes() -> Sequence[Node]:
@@ -71,36 +68,34 @@ def _is_ours(name: str) -> bool:
     return is_id(name, PREFIX) or is_id(name, STANDBY_PREFIX)
 
 
-def _applications() -> Mapping[str, ApplicationDetails]:
-    client: Any = _get_global_client()
-    # serve.status() reads the same and leaves out what each application is configured for.
-    found: Mapping[str, ApplicationDetails] = ServeInstanceDetails(**client.get_serve_details()).applications
-    return found
-
-
 def _application(name: str, details: ApplicationDetails, nodes: Nodes) -> Application:
-    deployment = details.deployments.get(SERVE_DEPLOYMENT)
-    state = _STATES[details.status.value]
+    deployment = details["deployments"].get(SERVE_DEPLOYMENT)
+    state = _STATES[details["status"].value]
     if deployment is None:
-        return Application(name, state, message=_last_line(details.message), is_placed=False)
+        return Application(name, state, message=_last_line(details["message"]), is_placed=False)
+    replicas = deployment["replicas"]
     return Application(
         name,
         state,
-        running_replicas=sum(replica.state.value in _UP for replica in deployment.replicas),
-        message=_last_line(deployment.message or details.message),
+        running_replicas=sum(replica["state"].value in _UP for replica in replicas),
+        message=_last_line(deployment["message"] or details["message"]),
         replica_range=_replica_range(deployment),
-        target_replicas=deployment.target_num_replicas,
+        target_replicas=deployment["target_num_replicas"],
         shortage=_shortage(deployment, nodes),
         ask=_ask_of(deployment),
-        is_scalable=details.external_scaler_enabled,
-        is_placed=any(replica.node_id for replica in deployment.replicas),
+        is_scalable=details["external_scaler_enabled"],
+        is_placed=any(replica.get("node_id") for replica in replicas),
     )
 
 
 def _shortage(deployment: DeploymentDetails, nodes: Nodes) -> Shortage | None:
     """Why a replica of it waits for a node, if one does."""
-    starting = [each for each in deployment.replicas if not each.node_id and each.state.value == "STARTING"]
-    if not starting or all(nodes.has_process(each.actor_name or "") for each in starting):
+    waiting = [
+        replica
+        for replica in deployment["replicas"]
+        if not replica.get("node_id") and replica["state"].value == "STARTING"
+    ]
+    if not waiting or all(nodes.has_process(replica.get("actor_name") or "") for replica in waiting):
         return None
     ask = _ask_of(deployment)
     shortage = find_shortage(ask, nodes.known())
@@ -109,23 +104,21 @@ def _shortage(deployment: DeploymentDetails, nodes: Nodes) -> Shortage | None:
 
 def _ask_of(deployment: DeploymentDetails) -> Ask:
     """What each of its replicas needs."""
-    options = deployment.deployment_config.ray_actor_options
-    found = options.model_dump(exclude_unset=True) if isinstance(options, RayActorOptionsSchema) else {}
+    options = deployment["deployment_config"].get("ray_actor_options", {})
     return ask_for(
-        num_cpus=found.get("num_cpus") or 0.0,
-        num_gpus=found.get("num_gpus") or 0.0,
-        accelerator_type=found.get("accelerator_type"),
-        labels=found.get("label_selector") or {},
+        num_cpus=options.get("num_cpus") or 0.0,
+        num_gpus=options.get("num_gpus") or 0.0,
+        accelerator_type=options.get("accelerator_type"),
+        labels=options.get("label_selector") or {},
     )
 
 
 def _replica_range(deployment: DeploymentDetails) -> tuple[int, int] | None:
-    config = deployment.deployment_config
-    # Where nothing was configured there is a mark of Serve's own, which is neither None nor a mapping.
-    scaling = config.autoscaling_config
-    if isinstance(scaling, dict):
+    config = deployment["deployment_config"]
+    if scaling := config.get("autoscaling_config"):
         return scaling["min_replicas"], scaling["max_replicas"]
-    return (config.num_replicas, config.num_replicas) if isinstance(config.num_replicas, int) else None
+    fixed = config.get("num_replicas")
+    return None if fixed is None else (fixed, fixed)
 
 
 def _last_line(message: str) -> str:
@@ -190,9 +183,9 @@ def _has_bounds(application: str) -> bool:
     its log every second, and memory that grows.
     Source: ray 2.60, `serve/_private/replica.py`, `set_autoscaling_config`.
     """
-    details = _applications().get(application)
-    deployment = details.deployments.get(SERVE_DEPLOYMENT) if details else None
-    return deployment is not None and isinstance(deployment.deployment_config.autoscaling_config, dict)
+    details = serve_details.applications().get(application)
+    deployment = details["deployments"].get(SERVE_DEPLOYMENT) if details else None
+    return deployment is not None and "autoscaling_config" in deployment["deployment_config"]
 
 
 def _autoscaling(deployment: Deployment, settings: AutoscalingSettings) -> AutoscalingConfig:

@@ -2,8 +2,8 @@
 
 With `appendfsync always` Redis ends itself when it cannot write its file (a full disk), so a restart is part
 of its normal life: the first one at once, then with growing pauses, since a disk does not get free by being
-asked often. One that had served for a while before it ended is started at once again: nothing in the platform
-goes on without it.
+asked often. One that had served for a while before it ended, or that was killed, is started at once again, or nearly
+so: nothing in the platform goes on without it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from fyretoolkit.launch.paths import Home
 from fyretoolkit.store import embedded
 
 _LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_IF_KILLED_S = 1.0
+"""By a signal: it did not end itself, so its disk is none of the reason."""
 _STEADY_S = 10.0
 """On a full disk it ends with its first write, long before that: somebody writes every second."""
 
@@ -79,7 +81,8 @@ class RedisChild:
                     f"Redis ended with code {code} while it started.", log=self._home.log("redis")
                 )
             self._failures = 1 if now - self._started_at > _STEADY_S else self._failures + 1
-            pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 2)) if self._failures > 1 else 0.0
+            longest_s = _LONGEST_PAUSE_IF_KILLED_S if code < 0 else _LONGEST_PAUSE_S
+            pause_s = min(longest_s, 2.0 ** (self._failures - 2)) if self._failures > 1 else 0.0
             self._note("redis", f"Redis ended with code {code}: starting it again in {pause_s:.1f} s.")
             self._resume_at = now + pause_s
         if self._resume_at is not None and now >= self._resume_at:

@@ -6,7 +6,7 @@ and should not be leaves them when it is met, what is missing is put back by `en
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from fyretoolkit.core.job_queue import Line, position
@@ -72,11 +72,8 @@ class JobQueue:
         await self._store.remove_members(index, wrong)
         return [from_hash(BatchJob, fields) for fields, is_so in zip(stored, is_right, strict=True) if is_so]
 
-    async def enlist(self, open_jobs: Iterable[BatchJob]) -> None:
+    async def enlist(self) -> None:
         """Put jobs where they belong that are in no set: those of a platform from before there was this queue."""
-        async with translated():
-            pipeline = self._store.redis.pipeline(transaction=False)
-            for job in open_jobs:
-                index = keys.QUEUED_JOBS if job.status is JobStatus.QUEUED else keys.RUNNING_JOBS
-                pipeline.zadd(index, {f"{job.org} {job.id}": 0})
-            await cast(Awaitable[list[object]], pipeline.execute())
+        await self._store.run(
+            "enlist_jobs", [keys.OPEN_JOBS, keys.QUEUED_JOBS, keys.RUNNING_JOBS], [keys.job("%s", "%s")]
+        )

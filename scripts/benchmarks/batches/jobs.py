@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from batch.joblog import read_events
 from scripts.benchmarks.behaviour.stage import NotReadyError
 from tests.support.platform import RunningPlatform, submit
 
-_LOOK_S = 0.05
+_LOOK_S = 0.25
+"""A question costs some milliseconds of what is measured."""
 _SAMPLE_S = 0.25
 _COMMITTED = "shard_committed"
 
@@ -37,11 +39,11 @@ class Measured:
 
     posted_at: float
     seconds: float
-    """From POST to the answer that says it is completed, asked every 50 ms."""
+    """From POST to the answer that says it is completed, asked every 250 ms."""
     commits: Sequence[Commit]
     output: Path
     peak_bytes: int
-    """The most memory of its processes together (PSS: pages that several share are counted once)."""
+    """The most memory of its processes together (PSS: pages that several share are counted once); 0: not sampled."""
     processes: int
 
     @property
@@ -56,20 +58,27 @@ class Measured:
 
 
 def steady_rate(commits: Sequence[Commit]) -> float:
-    """Rows a second between the moment at which the last worker committed its first shard, and the last commit of all.
+    """The workers' own rates, summed: rows a second, from when the last worker committed its first shard to each's end.
 
-    What all workers committed in between counts, and the end, where one of them may have nothing left, too.
+    It is counted as the plain processes' is, each of which has its own end too: who has nothing left is not at work.
     """
     firsts: dict[int, float] = {}
+    lasts: dict[int, float] = {}
     for commit in commits:
         firsts[commit.pid] = min(commit.at, firsts.get(commit.pid, commit.at))
-    began_at, ended_at = max(firsts.values()), max(commit.at for commit in commits)
-    rows = sum(commit.rows for commit in commits if commit.at > began_at)
-    return rows / (ended_at - began_at) if ended_at > began_at else 0.0
+        lasts[commit.pid] = max(commit.at, lasts.get(commit.pid, commit.at))
+    began_at = max(firsts.values())
+    rows = Counter[int]()
+    for commit in commits:
+        if commit.at > began_at:
+            rows[commit.pid] += commit.rows
+    return sum(count / (lasts[pid] - began_at) for pid, count in rows.items())
 
 
-def run_job(platform: RunningPlatform, client: httpx.Client, model: str, source: Path) -> Measured:
-    """Submit, wait until it has ended, read what it left.
+def run_job(
+    platform: RunningPlatform, client: httpx.Client, model: str, source: Path, *, samples_memory: bool = False
+) -> Measured:
+    """Submit, wait until it has ended, read what it left. To sample memory takes a tenth of a core.
 
     Raises:
         NotReadyError: it did not complete.
@@ -79,7 +88,7 @@ def run_job(platform: RunningPlatform, client: httpx.Client, model: str, source:
     folder = platform.home / "jobs" / job_id
     peak, sampled_at, processes = 0, 0.0, 0
     while not (job := client.get(f"/jobs/{job_id}").json())["finished"]:
-        if time.monotonic() - sampled_at > _SAMPLE_S and folder.exists():
+        if samples_memory and time.monotonic() - sampled_at > _SAMPLE_S and folder.exists():
             sampled_at = time.monotonic()
             found = _processes(folder)
             peak, processes = max(peak, sum(map(_pss_bytes, found))), max(processes, len(found))

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
+
 from batch.failpoints import LOG, RULES
-from tests.support.platform import RunningPlatform
+from tests.support.platform import RunningPlatform, until
 
 _POLL_S = 0.02
 _PATIENCE_S = 90.0
@@ -105,8 +107,13 @@ def _acted_at(platform: RunningPlatform, rule: str) -> float | None:
 
 
 def _kill(platform: RunningPlatform, blow: Blow) -> float:
-    """`kill -9` the one process of its kind."""
-    (victim,) = [each for title in TITLES[blow.kind] for each in platform.titled(title)]
+    """`kill -9` the one process of its kind; one that a blow before has ended may not be back yet."""
+    victim = until(lambda: _only(platform, blow.kind), timeout_s=_PATIENCE_S, what=f"{blow.kind} to kill")
     at = time.time()
     os.kill(victim.pid, signal.SIGKILL)
     return at
+
+
+def _only(platform: RunningPlatform, kind: Kind) -> psutil.Process | None:
+    found = [each for title in TITLES[kind] for each in platform.titled(title)]
+    return found[0] if len(found) == 1 else None

@@ -32,15 +32,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def pauses_s(clock: Clock, folder: Path, lives_s: list[float]) -> list[float]:
-    """How long it was away after each of these lives."""
+def pauses_s(clock: Clock, folder: Path, lives_s: list[float], code: int = 1) -> list[float]:
+    """How long it was away after each of these lives; `code` is how it ended."""
     redis = RedisChild(Home(folder), folder, environment={}, note=lambda *_: None)
     redis.start()
     assert redis.is_answering()
     found = []
     for life_s in lives_s:
         clock.now += life_s
-        ended, pid, ended_at = {redis.pid: 1}, redis.pid, clock.now
+        ended, pid, ended_at = {redis.pid: code}, redis.pid, clock.now
         redis.revive_if_ended(ended)
         while redis.pid == pid:
             clock.now += 0.5
@@ -58,3 +58,8 @@ def test_one_that_served_meanwhile_is_started_at_once(clock: Clock, tmp_path: Pa
     """It was killed, not stopped by its disk. Fifteen kills in five minutes made a job wait 10 s for each."""
     assert pauses_s(clock, tmp_path, [600, 15, 15, 15, 15]) == [0, 0, 0, 0, 0]
     assert pauses_s(clock, tmp_path, [600, 0.2, 0.2, 15, 0.2]) == [0, 1, 2, 0, 1]
+
+
+def test_one_that_is_killed_again_and_again_is_away_for_a_second(clock: Clock, tmp_path: Path) -> None:
+    """A signal says nothing of its disk."""
+    assert pauses_s(clock, tmp_path, [600, 0.2, 0.2, 0.2, 0.2], code=-9) == [0, 1, 1, 1, 1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from scripts.trials.cancel import Cancel, judge
 
-GOOD = Cancel("alone", ("canceled",), (200, 200), 3.0, 500)
+GOOD = Cancel("early", ("canceled",), (200, 200), 3.0, 500)
 LATE = Cancel("finishing", ("completed",), (409, 409), 0.0, 1000)
 
 

@@ -431,7 +431,7 @@ def test_a_job_that_was_queued_before_there_was_a_queue_runs_and_ends(with_store
         assert await jobs.claim_run(older.org, older.id, lease_s=60) == 1
         await store.redis.delete(keys.QUEUED_JOBS, keys.RUNNING_JOBS)
         assert await queue.positions(newer.org, [newer.id]) == [1]
-        await queue.enlist(await jobs.open_jobs())
+        await queue.enlist()
         assert [job.id for job in await queue.running()] == [older.id]
         assert [job.id for job in await queue.first(newer.org, 5)] == [newer.id]
         assert await jobs.finish(newer, JobStatus.CANCELED) is JobStatus.CANCELED
