@@ -80,6 +80,11 @@ def test_a_prediction_in_the_quick_test(visit: Visit) -> None:
     labels = visit.page.locator(".prediction-label strong")
     labels.nth(1).wait_for()
     assert labels.all_inner_texts() == ["positive", "negative"]
+    visit.page.get_by_label("Model", exact=True).select_option("digits")
+    visit.page.get_by_role("button", name="Run the prediction").click()
+    visit.page.get_by_role("img", name="8 by 8 pixels").wait_for()
+    assert labels.all_inner_texts() == ["1"]
+    visit.shoot("flow-digits")
 
 
 def test_metrics_are_drawn_from_what_was_sent(visit: Visit) -> None:
@@ -139,6 +144,21 @@ def test_a_call_by_keyboard_alone(visit: Visit) -> None:
     assert reached[-1] == "Send Request"
     visit.page.keyboard.press("Enter")
     visit.page.locator(".answer[data-status='200']").wait_for()
+
+
+def test_the_calls_on_a_phone(browser: Browser, served: Served) -> None:
+    """Behind the menu, which closes when one is chosen or Escape is pressed."""
+    with visiting(browser, served.url, **LOOKS["phone"]) as visit:
+        sidebar = visit.page.locator("#sidebar")
+        assert not sidebar.is_visible()
+        visit.page.get_by_role("button", name="Menu").click()
+        visit.shoot("phone-menu")
+        visit.page.keyboard.press("Escape")
+        assert not sidebar.is_visible()
+        visit.page.get_by_role("button", name="Menu").click()
+        sidebar.get_by_role("link", name="List models").click()
+        visit.page.get_by_role("heading", name="List models").wait_for()
+        assert not sidebar.is_visible()
 
 
 def test_dark_is_chosen_and_stays(visit: Visit) -> None:

@@ -46,7 +46,7 @@ def test_the_quick_test_from_the_first_prediction_to_the_metrics(visit: Visit, c
     page.get_by_text("completed: 400 results, 1 error").wait_for()
     assert "401 of 401 rows" in page.locator(".bar-row").inner_text()
     with page.expect_download() as download:
-        page.get_by_role("button", name=re.compile("Download the results")).click()
+        page.locator("main").get_by_role("link", name=re.compile("Download the results")).click()
     saved = [json.loads(line) for line in download.value.path().read_text("utf-8").splitlines()]
     assert [each["id"] for each in saved] == [row["id"] for row in rows]
     visit.shoot("flow-batch")

@@ -83,7 +83,7 @@ export function gauge(standing) {
   return h("span", { class: `gauge${share < 0.1 ? " low" : ""}`, role: "img", "aria-label": `Rate limit: ${text}, ${until}`, title: until },
     svg("svg", { viewBox: "0 0 24 24", width: 20, height: 20, "aria-hidden": "true" },
       svg("circle", { class: "ring", cx: 12, cy: 12, r: 9 }),
-      svg("circle", { class: "ring left", cx: 12, cy: 12, r: 9, "stroke-dasharray": `${RING * share} ${RING}`, transform: "rotate(-90 12 12)" })),
+      share > 0 && svg("circle", { class: "ring left", cx: 12, cy: 12, r: 9, "stroke-dasharray": `${RING * share} ${RING}`, transform: "rotate(-90 12 12)" })),
     h("span", { class: "gauge-text" }, text));
 }
 

@@ -1,7 +1,6 @@
 // Quick Test 2: a batch job, from rows to a file of results.
 
 import { forget, readyModels } from "../account.js";
-import { save } from "../code.js";
 import { button, fill, h, labelled, select } from "../dom.js";
 import { CallError, call, poll, send } from "../http.js";
 import { bytes, count, plural } from "../words.js";
@@ -9,6 +8,7 @@ import { flowFrame, predicted, runButton, stepList } from "./flow.js";
 
 const TEXTS = ["a joy from start to end", "dull and far too long", "the best thing I saw this year", "nobody should have to watch this", "charming, if a little slow"];
 const SHOWN = 5;
+const SHOWN_BYTES = 100_000;
 const STEPS = [["upload", "Upload the rows"], ["create", "Create the job"], ["process", "Run the model over every row"], ["results", "Results"]];
 
 export async function batchFlow({ signal }) {
@@ -57,7 +57,7 @@ async function run({ model, source, outcome, signal }) {
     canceling.addEventListener("click", () => send({ method: "POST", path: `/jobs/${job.id}/cancel` }));
     const ended = await poll(`/jobs/${job.id}`, { signal, isDone: (each) => each.finished !== null, show: (each) => showProgress(each, { steps, bar, rows }), everyMs: 500 });
     canceling.remove();
-    await showEnd(ended, { steps, results, signal });
+    await showEnd(ended, { steps, results, signal, given: await firstRows(source) });
   } catch (error) {
     steps.fail();
     throw error;
@@ -80,24 +80,52 @@ function showProgress({ status, progress, queue_position: place }, { steps, bar,
   fill(rows, total === null ? plural(processed, "row") : `${count(processed)} of ${plural(total, "row")}`);
 }
 
-async function showEnd(job, { steps, results, signal }) {
+/** The first rows of a JSONL source as they were given, to show beside their results; of other sources none. */
+async function firstRows({ blob, name }) {
+  if (!name.endsWith(".jsonl")) return [];
+  const lines = (await blob.slice(0, SHOWN_BYTES).text()).split("\n").filter(Boolean);
+  return lines.slice(0, SHOWN * 4).map(parsedOrNull);
+}
+
+function parsedOrNull(line) {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return null;
+  }
+}
+
+function rowSaid({ index, id }, given) {
+  const row = given[index];
+  const text = typeof row === "string" ? row : row?.text;
+  return text ?? (Array.isArray(row) ? row : id ?? `row ${index}`);
+}
+
+async function showEnd(job, { steps, results, signal, given }) {
   const { succeeded, failed } = job.progress;
   const isGood = job.status === "completed";
   steps.set("process", isGood ? "done" : "failed", `${job.status}: ${plural(succeeded, "result")}, ${plural(failed, "error")}`);
   if (job.error) results.append(h("p", { class: "trouble" }, h("code", {}, job.error.code), ` ${job.error.message}`));
-  if (!job.output_url) { steps.set("results", "failed", "none"); return; }
-  const output = await send({ method: "GET", path: `/jobs/${job.id}/output`, signal });
+  const errors = failed > 0 && h("a", { class: "button plain", href: job.errors_url, download: `${job.id}.errors.jsonl` }, "Download the errors");
+  if (!job.output_url || !succeeded) {
+    steps.set("results", "failed", "none");
+    results.append(...(job.errors_url && errors ? [h("div", { class: "actions" }, errors)] : []));
+    return;
+  }
+  const output = await send({ method: "GET", path: `/jobs/${job.id}/output`, headers: { range: `bytes=0-${SHOWN_BYTES - 1}` }, signal });
   if (!output.ok) throw new CallError(output);
-  const lines = output.text.split("\n").filter(Boolean).slice(0, SHOWN).map((line) => JSON.parse(line));
+  const lines = output.text.split("\n").slice(0, -1).slice(0, SHOWN).map((line) => JSON.parse(line));
   results.append(
-    h("ol", { class: "predictions" }, lines.map((each) => predicted(each.id ?? `row ${each.index}`, each.result))),
+    h("ol", { class: "predictions" }, lines.map((each) => predicted(rowSaid(each, given), each.result))),
+    // The links carry their own signature: the browser writes what they bring to disk, however large it is.
     h("div", { class: "actions" },
-      button(`Download the results (${bytes(output.blob.size)})`, () => save(output.blob, `${job.id}.results.jsonl`), "primary"),
-      failed > 0 && button("Download the errors", () => saveErrors(job), "plain")));
+      h("a", { class: "button primary", href: job.output_url, download: `${job.id}.results.jsonl` }, `Download the results (${bytes(sizeOf(output))})`),
+      errors));
   steps.set("results", "done", `${plural(succeeded, "line")}${job.partial ? ", partial" : ""}`);
 }
 
-async function saveErrors({ id }) {
-  const answer = await send({ method: "GET", path: `/jobs/${id}/errors` });
-  if (answer.ok) save(answer.blob, `${id}.errors.jsonl`);
+/** Of the whole file, of which this answer is the beginning. */
+function sizeOf({ headers, blob }) {
+  const range = Object.fromEntries(headers)["content-range"];
+  return range ? Number(range.split("/")[1]) : blob.size;
 }

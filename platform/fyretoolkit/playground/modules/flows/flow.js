@@ -1,7 +1,7 @@
 // What the four flows of the Quick Test share: their frame, their steps, and what becomes of failures.
 
 import { failure } from "../answer.js";
-import { button, fill, h } from "../dom.js";
+import { button, fill, h, svg } from "../dom.js";
 import { CallError } from "../http.js";
 
 /** The page of a flow: a title, its form, and a place for what happens. */
@@ -51,7 +51,7 @@ export function predicted(input, result) {
   if (result?.error) return h("li", { class: "prediction" }, h("p", {}, shortened(input)), h("p", { class: "trouble" }, result.error.message));
   const known = result?.label !== undefined;
   return h("li", { class: "prediction" },
-    h("p", { class: "prediction-input" }, shortened(input)),
+    h("div", { class: "prediction-input" }, picture(input) ?? shortened(input)),
     known
       ? h("p", { class: "prediction-label" }, h("strong", {}, String(result.label)), result.score !== undefined && sureness(result.score))
       : h("code", {}, JSON.stringify(result)));
@@ -59,6 +59,18 @@ export function predicted(input, result) {
 
 function sureness(score) {
   return [h("meter", { min: 0, max: 1, value: score, "aria-label": "Score" }), h("span", {}, `${(score * 100).toFixed(1)}%`)];
+}
+
+/** A square of numbers as the picture that it may be; null for anything else. */
+function picture(input) {
+  const isNumbers = Array.isArray(input) && input.length >= 16 && input.every((each) => typeof each === "number" && each >= 0);
+  const side = isNumbers ? Math.sqrt(input.length) : NaN;
+  if (!Number.isInteger(side) || side > 32) return null;
+  const most = Math.max(...input, 1);
+  return svg("svg", { class: "picture", viewBox: `0 0 ${side} ${side}`, role: "img", "aria-label": `${side} by ${side} pixels` },
+    input.map((each, at) => each > 0 && svg("rect", {
+      x: at % side, y: Math.floor(at / side), width: 1, height: 1, "fill-opacity": (each / most).toFixed(2),
+    })));
 }
 
 function shortened(input) {

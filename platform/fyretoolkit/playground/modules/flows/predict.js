@@ -35,7 +35,7 @@ export async function predictFlow({ signal }) {
       h("ol", { class: "predictions" }, answer.results.map((each, at) => predicted(sent[at], each))),
       h("p", { class: "hint" }, `${ms(answer.usage.latency_ms)} on the platform (${ms(answer.usage.compute_ms)} of it the model's), `
         + `${ms(took)} to this browser and back, by ${answer.usage.deployment} in ${answer.usage.region}.`),
-      h("p", {}, h("a", { href: "#/test/metrics" }, "See it in the metrics")));
+      h("p", {}, h("a", { href: `#/test/metrics/${answer.usage.deployment}` }, "See it in the metrics")));
   }
 
   if (!models.length) return flowFrame("Run a prediction", "There is no model to ask yet. Deploy one first.", h("a", { class: "button primary", href: "#/test/deploy" }, "Deploy a model"));
