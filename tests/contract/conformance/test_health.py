@@ -115,10 +115,11 @@ def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-@sentence("health-5")
-def test_the_docs_need_no_internet(api: Caller) -> None:
+@sentence("health-5", "health-6")
+@pytest.mark.parametrize("page", ["/docs", "/"])
+def test_the_pages_need_no_key_and_no_internet(api: Caller, page: str) -> None:
     """Scripts, styles and images come from here, and are there."""
-    answer = api.get("/docs")
+    answer = api.get(page)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
     loaded = re.findall(r"""<(?:script|link|img)[^>]*?(?:src|href)=["']([^"']+)""", answer.text)

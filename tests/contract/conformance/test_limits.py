@@ -216,7 +216,7 @@ def test_spellings_share_one_bucket(new_org: NewOrg) -> None:
 
 
 @sentence("limits-14")
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs", "/"])
 def test_free_of_limits(api: Caller, new_org: NewOrg, path: str) -> None:
     """Without a key, and with one whose limit stays as it was."""
     caller = new_org("free").caller
