@@ -33,6 +33,7 @@ def test_the_bar_moves_and_the_results_can_be_taken_home(visit: Visit, served: S
         visit.page.get_by_text(re.compile(f"^{shards * 3} ")).wait_for()
     served.portal.call(complete, served.bench, job_id)
     visit.page.get_by_text("completed: 4 results, 2 errors").wait_for()
+    visit.page.locator(".prediction-input").nth(3).wait_for()
     assert visit.page.locator(".prediction-input").all_inner_texts() == [
         "text 0",
         "text 2",

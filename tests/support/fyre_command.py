@@ -26,6 +26,8 @@ from fyretoolkit.cli.main import app
 from tests.support.api_bench import Bench
 
 _PROGRAM = (
+    "import signal\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who runs the tests may ignore it, and so would this
     "from fyretoolkit.client import retries\n"
     "retries.POLL_FIRST_S, retries.POLL_MAX_S = 0.01, 0.05\n"
     "from fyretoolkit.cli import metrics\n"

@@ -78,7 +78,9 @@ class Targets:
         scratch_key = caller.made("/api_keys", {"name": "fuzzed"})["id"]
         model = self._new_model()
         rows = caller.upload(f"text\n{GOOD}\n".encode(), "rows.csv")
-        finished = caller.ended_job(caller.made("/batch/sentiment-v1", {"input_url": rows})["id"])
+        told = {"input_url": rows, "webhook": "http://127.0.0.1:9/"}  # nobody is there
+        finished = caller.ended_job(caller.made("/batch/sentiment-v1", told)["id"])
+        (delivery,) = caller.read(f"/jobs/{finished['id']}/deliveries")["data"]
         broken = caller.upload(f'text\n{GOOD}\n"a"b\n'.encode(), "broken.csv")
         failing = caller.ended_job(caller.made("/batch/sentiment-v1", {"input_url": broken})["id"])
         deployment = caller.settled_deployment(model_uri="models://digits")
@@ -90,7 +92,7 @@ class Targets:
         caller.post(f"/jobs/{canceled}/cancel")
         self._ids = {"key_id": scratch_key, "organization_id": scratch_org, "model_id": model,
                      "deployment_id": self.deployment, "file_id": rows.rpartition("/")[2],
-                     "job_id": finished["id"]}  # fmt: skip
+                     "job_id": finished["id"], "delivery_id": delivery["id"]}  # fmt: skip
         self._special: dict[str, Callable[[], str]] = {
             "POST /predict/{model_id}": lambda: "sentiment-v1",
             "POST /batch/{model_id}": lambda: "digits",

@@ -260,8 +260,8 @@ VIOLATIONS = (
     Violation(
         "a webhook's address is not checked",
         f"{ROUTES}/jobs.py",
-        "    if body.webhook is not None:\n        check_address",
-        "    if body.webhook is not None and not body.webhook:\n        check_address",
+        '"input_url", body.input_url)\n    if body.webhook is not None:\n        check_address',
+        '"input_url", body.input_url)\n    if body.webhook is not None and not body.webhook:\n        check_address',
         ("batch",),
     ),
     Violation(
