@@ -7,10 +7,12 @@ import re
 import pytest
 
 from fyretoolkit.api import guides
+from fyretoolkit.settings import load_settings
 from tests.support.api_bench import Bench
 
 pytestmark = pytest.mark.anyio
 
+_UNITS = {"": 1, "ms": 1, "s": 1, "h": 3600, "d": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
 _ADDRESS = re.compile(r'(?:src|href)="([^"]+)"')
 
 
@@ -82,6 +84,20 @@ async def test_what_is_no_guide_is_an_unknown_path(bench: Bench, name: str) -> N
     """Names are looked up, so none leads out of the folder."""
     answer = await bench.request("GET", f"/docs/guides/{name}", key=None)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_limits_of_the_guide_are_those_of_the_settings() -> None:
+    """Each row names its setting, as it is delivered."""
+    settings = load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "redis://"})
+    text = (guides.FOLDER / "limits.md").read_text("utf-8")
+    rows = re.findall(r"^\| .+ \| ([\d,]+) ?(\w*) \| `(\w+)\.(\w+)` \|$", text, re.MULTILINE)
+    assert len(rows) == 20
+    for figure, unit, section, name in rows:
+        expected = int(figure.replace(",", "")) * _UNITS[unit]
+        assert getattr(getattr(settings, section), name) == expected, f"{section}.{name}"
+    for name, plan in settings.plans.items():
+        limits = ("any" if each is None else f"{each:,}" for each in (plan.read, plan.write, plan.inference))
+        assert f"| {name} | {' | '.join(limits)} |" in text
 
 
 async def test_reference_and_playground_lead_to_the_guides(bench: Bench) -> None:
