@@ -60,6 +60,7 @@ def test_each_call_is_sent_once(visit: Visit, served: Served) -> None:
         "list_organizations", "get_organization", "get_webhook_secret", "healthz", "readyz",
     }  # fmt: skip
     visit.page.get_by_role("link", name="History").click()
+    visit.page.get_by_role("heading", name="History", level=1).wait_for()
     assert visit.page.locator(".history-row").count() == len(statuses)
 
 
