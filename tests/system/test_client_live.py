@@ -70,14 +70,14 @@ def test_a_local_file_becomes_a_table(fyre: Client, tmp_path: Path) -> None:
     assert table.num_rows == ROWS
     assert table["id"].to_pylist()[-1] == f"row-{ROWS - 1}"
     assert set(table["label"].to_pylist()) <= {"positive", "negative"}
-    child = job.retry(output_format="csv").wait(timeout=60)
+    child = job.retry().wait(timeout=60)
     assert (child.retry_of, child.status, child.progress.total) == (job.id, "failed", 1)
     listed = [each.id for each in islice(fyre.jobs.list(limit=1), 2)]
     assert listed == [child.id, job.id]
 
 
 def test_a_deployment_from_its_first_stage_to_its_end(fyre: Client, tmp_path: Path) -> None:
-    """A model from the disk; its stages in their order, an answer, another number of replicas, gone."""
+    """A model from the disk; its stages in their order, an answer, gone."""
     path = tmp_path / "live-table.onnx"
     path.write_bytes(lookup())
     deployment = fyre.deployments.create(path, region=REGION)
