@@ -65,13 +65,18 @@ def assemble_committed(
 
 
 def free_parts(folder: Path) -> None:
-    """Remove what a completed job needs no more: its parts, the notes of its workers, the spooled input, and files
-    left aside.
+    """Remove what a job needs no more whose output is in its record: its parts, and what `free_input` removes.
 
     A worker that lost the race for a shard may be writing still: what it leaves goes with the job's folder.
     """
-    for pattern in ("parts", "working", "input-*"):
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    free_input(folder)
+
+
+def free_input(folder: Path) -> None:
+    """Remove what no ended job needs: the spooled input, the notes of its workers, and files left aside."""
+    for path in (folder / "working", *folder.glob("input-*")):
+        shutil.rmtree(path, ignore_errors=True)
+    for pattern in (".output-*", ".errors-*", ".failed-rows-*", ".plan-*"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
-    for path in (*folder.glob(".output-*"), *folder.glob(".errors-*"), *folder.glob(".failed-rows-*")):
-        path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)

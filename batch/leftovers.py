@@ -27,12 +27,14 @@ logger = logging.getLogger(__name__)
 async def assemble_left(
     jobs: JobStore, settings: Settings, is_taken_care_of: Callable[[BatchJob], Awaitable[bool]]
 ) -> None:
-    """Give each ended job without its output what was committed, unless its own runner still sees to that."""
+    """Give each ended job without its output what was committed, and free what nobody reads, unless its own runner
+    still sees to that.
+    """
     for org, job_id in await jobs.unassembled():
         try:
             job = await jobs.get(org, job_id)
             if job is None:
-                await jobs.set_output(org, job_id, None)
+                await jobs.set_assembled(org, job_id)
             elif not await is_taken_care_of(job):
                 await assemble_partial(jobs, job, settings)
         except (OSError, PlatformError, ValueError):  # ValueError: a record that cannot be read

@@ -31,20 +31,22 @@ from tests.unit.batch.test_runner import ROWS, KilledError
 
 pytestmark = pytest.mark.anyio
 
+KEPT = {"output-1.jsonl", "errors-1.jsonl", "plan-1.json", "log.jsonl"}
+
 
 async def nobody(job: BatchJob) -> bool:
     """No runner is alive."""
     return False
 
 
-async def killed_job(bench: Bench, shards: int) -> BatchJob:
+async def killed_job(bench: Bench, shards: int, content: bytes = ROWS, name: str = "rows.jsonl") -> BatchJob:
     """A job whose runner died with `shards` shards committed."""
 
     def die(run: Run, pending: Sequence[int], stop: threading.Event) -> None:
         bench.inline()(run, pending[:shards], stop)
         raise KilledError
 
-    job = await bench.create_job(ROWS)
+    job = await bench.create_job(content, name)
     with pytest.raises(KilledError):
         await bench.run(job, work=die)
     return job
@@ -171,14 +173,88 @@ async def test_a_completed_job_keeps_its_output_and_log_alone(bench: Bench):
     """Parts and the unpacked input are freed."""
     job = await bench.run(await bench.create_job(gzip.compress(ROWS), "rows.jsonl.gz"))
     assert job.status is JobStatus.COMPLETED
-    assert {path.name for path in bench.job_folder(job).iterdir()} == {
-        "output-1.jsonl",
-        "errors-1.jsonl",
-        "plan-1.json",
-        "log.jsonl",
-    }
+    assert {path.name for path in bench.job_folder(job).iterdir()} == KEPT
     assert len(bench.lines(job)) == 30
     assert bench.input_path(job).exists()
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELED, JobStatus.FAILED])
+async def test_a_job_that_did_not_complete_keeps_no_more(bench: Bench, status: JobStatus):
+    """Its partial output, the rows for a retry and its log; the input was spooled and unpacked, nobody reads it."""
+    job = await killed_job(bench, 3, gzip.compress(b'5\n"a"\n' + ROWS), "rows.jsonl.gz")
+    assert list(bench.job_folder(job).glob("input-*/*"))
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, status)
+    await assemble_left(jobs, bench.settings, nobody)
+    await store.close()
+    ended = await bench.read_job(job)
+    assert ended.output is not None
+    assert ended.output["failed_rows"]
+    found = {path.name for path in bench.job_folder(job).iterdir()}
+    assert found == KEPT | {"failed-rows-1", "failed-rows-1.numbers"}
+
+
+async def test_an_input_that_was_never_cut_is_freed(bench: Bench):
+    """Neither by a run that ended its job for what it found there, nor by one that died in the middle of it."""
+    damaged = await bench.run(await bench.create_job(gzip.compress(b"x" * 99)[:-9], "rows.jsonl.gz"))
+    died = await bench.create_job(ROWS)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    assert await jobs.claim_run(died.org, died.id, lease_s=60) == 1
+    (bench.job_folder(died) / "input-1").mkdir(parents=True)
+    (bench.job_folder(died) / "input-1" / ".input.fetched.x").write_bytes(ROWS)
+    await jobs.finish(died, JobStatus.CANCELED)
+    await assemble_left(jobs, bench.settings, nobody)
+    await store.close()
+    for job in (damaged, died):
+        assert (await bench.read_job(job)).output is None
+        assert {path.name for path in bench.job_folder(job).iterdir()} <= {"log.jsonl"}
+
+
+async def test_a_runner_that_dies_before_it_frees_the_parts_leaves_that_to_the_controller(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """The job has completed: there is no other run that would do it."""
+
+    def die(folder: Path) -> None:
+        raise KilledError
+
+    job = await bench.create_job(ROWS)
+    with monkeypatch.context() as patched:
+        patched.setattr("batch.runner.free_parts", die)
+        with pytest.raises(KilledError):
+            await bench.run(job)
+    assert list(bench.job_folder(job).glob("parts/*"))
+    store = bench.store()
+    await assemble_left(JobStore(store, 60), bench.settings, nobody)
+    await store.close()
+    assert {path.name for path in bench.job_folder(job).iterdir()} == KEPT
+
+
+async def test_who_assembles_second_finds_the_parts_gone_and_changes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Runner and controller may both be at it: no output is lost or called damaged."""
+    job = await killed_job(bench, 2, b'5\n"a"\n' + ROWS)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, JobStatus.CANCELED)
+    prefix = JobStore.committed_prefix
+
+    async def overtaken(self: JobStore, *arguments: Any) -> Any:
+        monkeypatch.setattr(JobStore, "committed_prefix", prefix)
+        await assemble_left(jobs, bench.settings, nobody)
+        return await self.committed_prefix(*arguments)
+
+    monkeypatch.setattr(JobStore, "committed_prefix", overtaken)
+    await assemble_left(jobs, bench.settings, nobody)
+    await store.close()
+    ended = await bench.read_job(job)
+    assert ended.output is not None
+    assert ended.output["failed_rows"]
+    assert "output_damaged" not in [event["event"] for event in read_events(bench.job_folder(job))]
+    assert len(bench.lines(ended)) == ended.succeeded
 
 
 async def test_a_folder_goes_with_its_record(bench: Bench):

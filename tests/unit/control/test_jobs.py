@@ -245,6 +245,7 @@ async def test_what_a_dead_runner_left_is_assembled_beside_the_loop(
         begun.append(job.id)
         await may_go.wait()
         await jobs.set_output(job.org, job.id, {"partial": True})
+        await jobs.set_assembled(job.org, job.id)
 
     monkeypatch.setattr("batch.leftovers.assemble_partial", slow)
     for _ in range(3):
