@@ -13,6 +13,7 @@ from batch.parts import Part
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.egress.room import require_room, room_translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +44,32 @@ def decide_ending(succeeded: int, failed: int, max_error_rate: float) -> Ending:
 
 
 def assemble_committed(
-    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], status: JobStatus
+    folder: Path,
+    job: BatchJob,
+    committed: Mapping[int, ShardCounts],
+    status: JobStatus,
+    reserve_bytes: int = 0,
 ) -> Output | None:
     """Join the committed parts, in order, into the output of a job that ends as `status`; None if there are none.
 
     Raises:
-        PlatformError: `run_failed`, a part is damaged.
+        PlatformError: `run_failed`, a part is damaged; `storage_full`, it would not leave `reserve_bytes` on the disk.
     """
     is_partial = status is not JobStatus.COMPLETED
     if is_partial and not committed:
         return None
     parts = [Part.from_json(cast(Any, committed[shard].part)) for shard in sorted(committed)]
-    return assemble(
-        folder / "parts",
-        folder,
-        parts,
-        output_format=job.output_format,
-        epoch=job.epoch,
-        is_partial=is_partial,
-    )
+    sizes = [part.results.size_bytes + part.errors.size_bytes for part in parts]
+    require_room(folder, sum(sizes), reserve_bytes)
+    with room_translated():
+        return assemble(
+            folder / "parts",
+            folder,
+            parts,
+            output_format=job.output_format,
+            epoch=job.epoch,
+            is_partial=is_partial,
+        )
 
 
 def free_parts(folder: Path) -> None:

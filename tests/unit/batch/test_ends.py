@@ -26,6 +26,7 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.manifest import Resources
 from fyretoolkit.store import keys
 from fyretoolkit.store.jobs import JobStore
+from tests.support.disks import free_with
 from tests.unit.batch.bench import Bench, LengthModel
 from tests.unit.batch.test_runner import ROWS, KilledError
 
@@ -255,6 +256,44 @@ async def test_who_assembles_second_finds_the_parts_gone_and_changes_nothing(
     assert ended.output["failed_rows"]
     assert "output_damaged" not in [event["event"] for event in read_events(bench.job_folder(job))]
     assert len(bench.lines(ended)) == ended.succeeded
+
+
+async def test_a_disk_that_fills_up_ends_the_job_with_what_fits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Typed, and at once; the committed rows are there when there is room again, and the reserve was never touched."""
+
+    def fill_after_two(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, shards[:2], stop)
+        free_with(monkeypatch, bench.settings.files.min_free_bytes + 1)
+        bench.inline()(run, shards[2:], stop)
+
+    ended = await bench.run(await bench.create_job(ROWS), work=fill_after_two)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"], ended.output) == (JobStatus.FAILED, "storage_full", None)
+    assert len(list(bench.job_folder(ended).glob("parts/*"))) == 4
+    free_with(monkeypatch, bench.settings.files.min_free_bytes + (1 << 20))
+    store = bench.store()
+    await assemble_left(JobStore(store, 60), bench.settings, nobody)
+    await store.close()
+    ended = await bench.read_job(ended)
+    assert [line["index"] for line in bench.lines(ended)] == list(range(4))
+
+
+async def test_an_output_that_does_not_fit_fails_the_job_and_keeps_its_parts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """They are what the API answers with until the output fits."""
+
+    def fill(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, shards, stop)
+        free_with(monkeypatch, bench.settings.files.min_free_bytes + 1)
+
+    ended = await bench.run(await bench.create_job(ROWS), work=fill)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"], ended.output) == (JobStatus.FAILED, "storage_full", None)
+    assert (ended.succeeded, ended.is_partial) == (30, True)
+    assert len(list(bench.job_folder(ended).glob("parts/*"))) == 2 * ended.shard_count
 
 
 async def test_a_folder_goes_with_its_record(bench: Bench):
