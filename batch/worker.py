@@ -129,6 +129,7 @@ class ShardWorker:
         self._isolated = isolate(run)
         self._is_wary = is_wary
         self._attempts = Attempts(run.folder)
+        self._isolated.on_answer = self._attempts.note_life
         self.turns = Turns(
             self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
         )

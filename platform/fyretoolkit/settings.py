@@ -143,6 +143,8 @@ class BatchSettings(Section):
     shard_target_bytes: Positive = 4 << 20
     """At most, however quick the model is, and where its speed is not known: a worker holds a shard in memory."""
     rows_per_call: Positive = 256
+    row_timeout_s: Seconds = 60
+    """Of processor time, for a row that is tried alone because a worker died or hung at its shard."""
     max_line_bytes: Positive = 1 << 20
     max_columns: Positive = 1000
     max_input_bytes: Positive = 10 << 30
