@@ -301,7 +301,7 @@ async def test_tidying_that_fails_stops_no_job(desk: Desk, cluster: Cluster, mon
     async def away(*_: object) -> None:
         raise PlatformError("unavailable")
 
-    monkeypatch.setattr(control, "assemble_left", away)
+    monkeypatch.setattr(desk.reconciler._leftovers, "look", away)
     job = await desk.create()
     await desk.reconciler.tick()
     await assembled(desk)
