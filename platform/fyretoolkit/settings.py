@@ -131,8 +131,9 @@ class StandbySettings(Section):
 class BatchSettings(Section):
     """The share of the machine that batch jobs take, and the caps on their input."""
 
-    max_running_jobs: Positive = 2
+    max_running_jobs: Positive = 3
     max_running_jobs_per_organization: Positive = 2
+    """Fewer than in all: an organization's long jobs leave a slot to the others."""
     standby_runners: int = Field(default=1, ge=0, le=100)
     workers: Positive = 2
     worker_num_cpus: float = 0.5
