@@ -37,6 +37,8 @@ class IngressSettings(Section):
 
     replicas: Positive = 1
     num_cpus: float = 0.1
+    log_predictions: bool = False
+    """Whether a prediction that was answered has a line in the log too, as every other request has."""
 
 
 class PlanSettings(Section):
