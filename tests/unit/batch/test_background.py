@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import pytest
 from batch.background import python_in_background, step_back
 
 _SESSION = "import os; print(os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid())"
+_SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 _GROUP = "print(open('/proc/self/autogroup').read().split()[-1])"
 
 
@@ -45,6 +48,23 @@ def test_a_worker_of_a_pool_is_behind_real_time_before_it_imports_anything():
     command = [*python_in_background().split(), "-c", script, "--node=1"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert found == f"{os.SCHED_IDLE} 19 ['--node=1']\n"
+
+
+def test_working_has_the_shortest_slices():
+    """Where the kernel lets a thread choose (6.12): a caller of another session waits for the end of one."""
+    seen = []
+
+    def work() -> None:
+        step_back(19)
+        attributes = ctypes.create_string_buffer(48)
+        assert ctypes.CDLL(None).syscall(_SCHED_GETATTR[os.uname().machine], 0, attributes, 48, 0) == 0
+        seen.append(struct.unpack("=IIQiIQQQ", attributes)[5])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    major, minor = (int(number) for number in os.uname().release.split(".")[:2])
+    assert seen == ([100_000] if (major, minor) >= (6, 12) else [0])
 
 
 @pytest.mark.parametrize("is_leader", [False, True])
