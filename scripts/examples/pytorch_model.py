@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy>=2,<3", "onnxruntime>=1.23,<2", "onnxscript", "torch>=2.9,<3"]
+# dependencies = ["numpy", "onnxruntime>=1.31,<2", "onnxscript==0.7.*", "torch==2.13.*"]
 # ///
 """A PyTorch network as a package for FyreToolkit.
 
@@ -75,7 +75,7 @@ def main() -> None:
     expected = train_and_export(hours, following, folder / "model.onnx")
     check(folder / "model.onnx", hours, expected)
     (folder / "model.yaml").write_text(MANIFEST, "utf-8")
-    print(f"Next:\n  fyre models push {folder}\n  fyre deploy next-hour --region us-east-1")
+    print(f"Next:\n  fyre deploy {folder} --region us-east-1")
     print("  fyre predict next-hour '[2,1,1,0,0,1,2,4,6,8,9,10,10,10,9,8,8,9,9,8,6,5,4,3]'")
 
 

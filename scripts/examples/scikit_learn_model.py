@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy>=2,<3", "onnxruntime>=1.23,<2", "scikit-learn>=1.6,<2", "skl2onnx>=1.18,<2"]
+# dependencies = ["numpy", "onnxruntime>=1.31,<2", "scikit-learn==1.9.*", "skl2onnx==1.20.*"]
 # ///
 """A scikit-learn pipeline as a package for FyreToolkit.
 
@@ -50,7 +50,7 @@ def train() -> tuple[Pipeline, np.ndarray]:
 def write_package(folder: Path, pipeline: Pipeline, rows: np.ndarray) -> None:
     """model.onnx and model.yaml. `rows` shows the exporter the input's type; the number of rows stays open."""
     # zipmap: a plain array of probabilities instead of a dictionary a row.
-    graph = to_onnx(pipeline, rows[:1], options={"zipmap": False})
+    graph = to_onnx(pipeline, rows[:1], name="iris", options={"zipmap": False})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     (folder / "model.yaml").write_text(MANIFEST, "utf-8")
@@ -71,7 +71,7 @@ def main() -> None:
     pipeline, rows = train()
     write_package(folder, pipeline, rows)
     check(folder, pipeline, rows)
-    print(f"Next:\n  fyre models push {folder}\n  fyre deploy iris --region us-east-1")
+    print(f"Next:\n  fyre deploy {folder} --region us-east-1")
     print("""  fyre predict iris '{"sepal_length":5,"sepal_width":3,"petal_length":1,"petal_width":0.2}'""")
 
 

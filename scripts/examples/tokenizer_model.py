@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy>=2,<3", "onnx>=1.19,<2", "onnxruntime>=1.23,<2", "scikit-learn>=1.6,<2", "tokenizers>=0.20,<1"]
+# dependencies = ["numpy", "onnx==1.23.*", "onnxruntime>=1.31,<2", "scikit-learn==1.9.*", "tokenizers==0.23.*"]
 # ///
 """A text model behind a Hugging Face tokenizer as a package for FyreToolkit, without PyTorch.
 
@@ -94,7 +94,7 @@ def main() -> None:
     tokenizer, regression = train(texts, [wish for _, wish in examples])
     write_package(folder, tokenizer, regression)
     check(folder, regression, [*texts, "where is the refund?", ""])
-    print(f"Next:\n  fyre models push {folder}\n  fyre deploy wishes --region us-east-1")
+    print(f"Next:\n  fyre deploy {folder} --region us-east-1")
     print('  fyre predict wishes "Where is my package?" "Please give me my money back!"')
 
 

@@ -1,6 +1,8 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy", "onnxruntime>=1.23,<2", "onnxscript", "tokenizers", "torch>=2.9,<3", "transformers>=5,<6"]
+# dependencies = [
+#   "numpy", "onnxruntime>=1.31,<2", "onnxscript==0.7.*", "tokenizers", "torch==2.13.*", "transformers==5.24.*",
+# ]
 # ///
 """A Hugging Face transformer that classifies texts as a package for FyreToolkit.
 
@@ -82,7 +84,7 @@ def main() -> None:
     tokenizer, said, expected = export(source, folder / "model.onnx")
     write_package(folder, tokenizer, said)
     check(folder, expected)
-    print(f"Next:\n  fyre models push {folder}\n  fyre deploy {said['id']} --region us-east-1")
+    print(f"Next:\n  fyre deploy {folder} --region us-east-1")
     print(f'  fyre predict {said["id"]} "{TEXTS[0]}" "{TEXTS[1]}"')
 
 

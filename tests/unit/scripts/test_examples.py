@@ -12,13 +12,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from onnx import parser
 from packaging.requirements import Requirement
 from tokenizers import Tokenizer
@@ -30,6 +31,7 @@ from fyretoolkit.settings import PROJECT_ROOT
 from tests.support.model_packages import word_tokenizer
 
 EXAMPLES = PROJECT_ROOT / "scripts" / "examples"
+FOLDER_OF_GUIDES = PROJECT_ROOT / "platform" / "fyretoolkit" / "guides"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 HEAVY = {"onnxscript", "torch", "transformers"}
 """What the tests' environment leaves out."""
@@ -78,7 +80,7 @@ def results(loaded: ModelRunner, items: list[Any]) -> list[dict[str, Any]]:
 def test_the_platform_answers_as_the_scikit_learn_pipeline(tmp_path: Path) -> None:
     """Flowers sent by name, the names in another order than the columns; the pipeline, trained again, is the oracle."""
     folder = tmp_path / "iris"
-    assert f"fyre models push {folder}\n  fyre deploy iris --region" in run("scikit_learn_model", folder)
+    assert f"fyre deploy {folder} --region" in run("scikit_learn_model", folder)
     pipeline, rows = script("scikit_learn_model").train()
     names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     items = [dict(reversed(list(zip(names, row.tolist(), strict=True)))) for row in rows]
@@ -176,7 +178,7 @@ def test_the_transformers_package_takes_texts_and_gives_classes(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_uv_brings_what_an_example_imports(name: str) -> None:
-    """Its first lines are inline script metadata, which names every package, in versions like those tested here."""
+    """Its first lines are inline script metadata, and name every package in versions like those tested here."""
     source = (EXAMPLES / f"{name}.py").read_text("utf-8")
     lines = re.findall(r"\A# /// script\n((?:#.*\n)+?)# ///\n", source)[0]
     metadata = tomllib.loads(re.sub("^# ?", "", lines, flags=re.MULTILINE))
@@ -187,6 +189,20 @@ def test_uv_brings_what_an_example_imports(name: str) -> None:
     installed = {found.name.removesuffix("-gpu"): found.version for found in distributions()}
     for needed, requirement in requirements.items():
         assert needed in HEAVY or requirement.specifier.contains(installed[needed]), requirement
+
+
+def test_the_guide_shows_what_the_examples_write() -> None:
+    """Its model.yaml are theirs, or parts of them; the versions that it says the tests ran are those that they run."""
+    guide = (FOLDER_OF_GUIDES / "own-models.md").read_text("utf-8")
+    written = [yaml.safe_load(script(name).MANIFEST) for name in NAMES if name != "transformer_model"]
+    shown = [
+        yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    ]
+    assert len(shown) == len(written)
+    assert all(any(part.items() <= whole.items() for whole in written) for part in shown)
+    for package in ("scikit-learn", "skl2onnx", "tokenizers"):
+        assert f"{package} {version(package)}" in guide
+    assert all(f"scripts/examples/{name}.py" in guide for name in NAMES)
 
 
 def tops(source: str) -> set[str]:
