@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from fyretoolkit.api import docs, playground
+from fyretoolkit.api import docs, guides, playground
 from fyretoolkit.api.document import describe
 from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.predict import PredictEndpoint
@@ -70,7 +70,7 @@ def create_app(services: Services) -> FastAPI:
 def _routers() -> tuple[APIRouter, ...]:
     """Each with its HEADs after it; once a process, for taking signatures apart is most of what an app takes."""
     resources = (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics)
-    parts = (*resources, docs, playground)
+    parts = (*resources, guides, docs, playground)
     return tuple(each for part in parts for each in (part.router, _heads_of(part.router)))
 
 
