@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 import ray
 from ray.actor import ActorHandle
 
-from batch.background import python_in_background, step_forward
+from batch.background import python_in_background, step_forward, step_out
 from batch.hands import FEW_ARENAS
 from batch.runner import BatchRunner
 from batch.standby import Means, is_fit_for_more, live
@@ -50,6 +50,8 @@ class StandbyRunner:
 
 async def _live(name: str, first: GivenRun | None) -> None:
     config = settings()
+    if config.batch.worker_niceness > 0:
+        step_out()
     store = Store(config.redis_url.get_secret_value())
 
     async def execute(run: GivenRun) -> bool:
@@ -85,7 +87,9 @@ def create_runner(org: str, job_id: str, epoch: int) -> ActorHandle:
 
 def create_standby(name: str) -> ActorHandle:
     """Start a runner that stands by, behind real time: nobody waits for its seconds of imports."""
-    runtime_env = {"py_executable": python_in_background(), "env_vars": FEW_ARENAS}
+    runtime_env: dict[str, object] = {"env_vars": FEW_ARENAS}
+    if settings().batch.worker_niceness > 0:
+        runtime_env["py_executable"] = python_in_background()
     return _options(StandbyRunner, name, runtime_env=runtime_env).remote(name)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from batch.access import KEY_VARIABLE, find_organization
+from batch.background import step_out_with_session
 from batch.destinations import names_of
 from batch.driver import drive
 from batch.progress import Display, open_display
@@ -152,7 +153,10 @@ def _platform() -> Settings:
 
 
 async def _submit(settings: Settings, wish: Wish) -> int:
-    driver = submission_id(os.environ) or f"pid-{os.getpid()}"
+    submission = submission_id(os.environ)
+    if submission and settings.batch.worker_niceness > 0:
+        step_out_with_session()
+    driver = submission or f"pid-{os.getpid()}"
     store = Store(settings.redis_url.get_secret_value())
     try:
         org = await find_organization(store, settings, os.environ.get(KEY_VARIABLE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 
 from batch import pipeline
-from batch.background import python_in_background, step_back
 from batch.crew import patience_s
 from batch.endings import decide_ending
 from batch.joblog import read_events
@@ -254,28 +251,3 @@ def test_only_a_typed_error_ends_a_job():
     assert is_final(PlatformError("input_changed"))
     assert not is_final(PlatformError("unavailable"))
     assert not is_final(OSError("disk full"))
-
-
-def test_working_steps_back_behind_real_time_and_leaves_the_lease_its_priority():
-    """The thread that works gets what cores nobody wants; the one that renews the lease stays as it was."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    seen: list[tuple[int, int]] = []
-
-    def work() -> None:
-        step_back(19)
-        step_back(3)  # never forward again
-        seen.append((os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [(19, os.SCHED_IDLE)]
-    assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == (before, os.SCHED_OTHER)
-
-
-def test_a_worker_of_a_pool_is_behind_real_time_before_it_imports_anything():
-    """Ray's command for an interpreter, with a script and its arguments behind it."""
-    script = "import os, sys; print(os.sched_getscheduler(0), os.nice(0), sys.argv[1:])"
-    command = [*python_in_background().split(), "-c", script, "--node=1"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert found == f"{os.SCHED_IDLE} 19 ['--node=1']\n"
