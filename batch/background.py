@@ -45,16 +45,20 @@ def step_back(niceness: int = _LOWEST) -> None:
     if os.getpriority(os.PRIO_PROCESS, 0) < niceness:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     with suppress(AttributeError, PermissionError):
+        _shorten_slices()
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        _set_attributes(os.SCHED_IDLE, niceness, slice_ns=_SHORTEST_SLICE_NS)
 
 
-def _set_attributes(policy: int, niceness: int, *, slice_ns: int) -> None:
-    """sched_setattr(2) for this thread, which Python does not have. An older kernel ignores the slice."""
+def _shorten_slices() -> None:
+    """sched_setattr(2) for this thread, which Python does not have; an older kernel ignores the slice.
+
+    A thread that has SCHED_IDLE keeps what it asked for before, and cannot ask.
+    """
     number = _SCHED_SETATTR.get(os.uname().machine)
-    if number is not None:
-        attributes = struct.pack("=IIQiIQQQ", 48, policy, 0, niceness, 0, slice_ns, 0, 0)
-        ctypes.CDLL(None).syscall(number, 0, attributes, 0)
+    if number is not None and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        asked = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, niceness, 0, _SHORTEST_SLICE_NS, 0, 0)
+        ctypes.CDLL(None).syscall(number, 0, asked, 0)
 
 
 def step_forward() -> None:
