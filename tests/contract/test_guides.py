@@ -7,12 +7,13 @@ import re
 import pytest
 
 from fyretoolkit.api import guides
-from fyretoolkit.settings import load_settings
+from fyretoolkit.settings import PROJECT_ROOT, load_settings
 from tests.support.api_bench import Bench
 
 pytestmark = pytest.mark.anyio
 
 _UNITS = {"": 1, "ms": 1, "s": 1, "h": 3600, "d": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
+_NUMBER = r"\d+(?:[,.]\d+)*"
 _ADDRESS = re.compile(r'(?:src|href)="([^"]+)"')
 
 
@@ -98,6 +99,14 @@ async def test_limits_of_the_guide_are_those_of_the_settings() -> None:
     for name, plan in settings.plans.items():
         limits = ("any" if each is None else f"{each:,}" for each in (plan.read, plan.write, plan.inference))
         assert f"| {name} | {' | '.join(limits)} |" in text
+
+
+async def test_figures_of_the_guide_are_those_of_the_readme() -> None:
+    """Whoever measures again writes the README's; what a platform serves must not stay behind."""
+    told = (guides.FOLDER / "limits.md").read_text("utf-8").partition("## Figures")[2].partition("## ")[0]
+    known = set(re.findall(_NUMBER, (PROJECT_ROOT / "README.md").read_text("utf-8")))
+    assert len(re.findall(_NUMBER, told)) > 15
+    assert [each for each in re.findall(_NUMBER, told) if each not in known] == []
 
 
 async def test_reference_and_playground_lead_to_the_guides(bench: Bench) -> None:

@@ -9,6 +9,9 @@ from fyretoolkit.api.guides import PAGES
 from tests.playground.test_views import LOOKS
 from tests.support.browser import Served, Visit, visiting
 
+AUDITED = ("guides", "guides/start", "guides/limits")
+"""Between them they have everything that a page is made of; the long ones would take axe-core seconds each."""
+
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_every_guide_is_readable(browser: Browser, served: Served, look: str) -> None:
@@ -19,7 +22,8 @@ def test_every_guide_is_readable(browser: Browser, served: Served, look: str) ->
             wide = visit.page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{path} is {wide} px too wide"
             visit.shoot(f"{look}-{path.replace('/', '-')}")
-            assert look == "phone" or visit.troubles() == [], path
+            if path in AUDITED and look != "phone":
+                assert visit.troubles() == [], path
 
 
 def test_the_playground_leads_to_them_and_they_to_each_other(visit: Visit) -> None:

@@ -107,10 +107,11 @@ def _defects_of_yaml(text: str) -> list[str]:
 def script_of(inside: list[Block], folder: Path, places: Mapping[str, str]) -> str:
     """The document as a program for `sh -eu`; `folder` stands for /tmp, `places` for what is elsewhere in tests."""
 
-    def here(text: str) -> str:
-        for shown, place in {**places, "/tmp/": f"{folder}/"}.items():
-            text = text.replace(shown, place)
-        return text
+    known = {**places, "/tmp/": f"{folder}/"}
+    shown = re.compile("|".join(map(re.escape, known)))
+
+    def here(text: str) -> str:  # in one pass: a place may itself lie below /tmp
+        return shown.sub(lambda found: known[found[0]], text)
 
     lines = []
     for (language, file), group in groupby(inside, lambda each: (each.language, each.file)):

@@ -14,7 +14,8 @@ from tests.support.code_blocks import Block, defects, documents, missing, script
 from tests.support.platform import RunningPlatform, free_port
 from tests.support.stand_ins import put_before
 
-_TIMEOUT_S = 120
+_TIMEOUT_S = 150
+_REAL_HOMES = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
 _ENDS_THE_PLATFORM = "./scripts/down"
 
 
@@ -43,6 +44,8 @@ def carry_out(document: str, platform: RunningPlatform, folder: Path) -> str:
         **put_before(path, folder / "bin"),
         "no_proxy": "*",
         "HOME": str(folder),
+        # Programs find their caches and settings, such as a package index, where they are.
+        **{name: os.environ.get(name) or str(Path.home() / place) for name, place in _REAL_HOMES.items()},
         "FYRE_BASE_URL": platform.url,
         "FYRE_HOME": str(platform.home),
         "FYRE_PORT": str(platform.port),

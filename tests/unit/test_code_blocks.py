@@ -61,11 +61,12 @@ def test_a_document_is_one_program_in_its_order(tmp_path: Path) -> None:
         + fenced("python", "import os\nfrom pathlib import Path")
         + fenced("python", "print(os.environ['B'], Path('/tmp/a').read_text())")
         + fenced("json /tmp/b.json", '{"c": 2}')
-        + fenced("sh", "cat /tmp/b.json; echo $A")
+        + fenced("sh", "cat /tmp/b.json; echo $A .fyre/")
     )
-    script = script_of(list(blocks("a.md", text)), tmp_path, {"localhost:8000": "there"})
+    places = {"localhost:8000": "there", ".fyre/": "/tmp/home/"}
+    script = script_of(list(blocks("a.md", text)), tmp_path, places)
     done = subprocess.run(["sh", "-eu", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["there", "1", '{"c":', "2}", "1"]
+    assert done.stdout.split() == ["there", "1", '{"c":', "2}", "1", "/tmp/home/"]
 
 
 PRINTED = """id: 3
