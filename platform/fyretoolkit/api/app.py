@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from fyretoolkit.api import docs, playground
+from fyretoolkit.api import docs, guides, playground
 from fyretoolkit.api.document import describe
 from fyretoolkit.api.edge import Edge, exchange_of
 from fyretoolkit.api.predict import PredictEndpoint
@@ -82,7 +82,7 @@ def _routers() -> tuple[APIRouter, ...]:
         health,
         metrics,
     )
-    parts = (*resources, docs, playground)
+    parts = (*resources, guides, docs, playground)
     return tuple(each for part in parts for each in (part.router, _heads_of(part.router)))
 
 

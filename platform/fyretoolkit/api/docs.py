@@ -29,6 +29,9 @@ _PAGE = """<!DOCTYPE html>
 <link rel="stylesheet" href="/docs/swagger-ui.css">
 </head>
 <body>
+<nav class="swagger-ui"><div class="wrapper">
+<p><a href="/docs/guides">Guides</a> · <a href="/">Playground</a></p>
+</div></nav>
 <div id="reference"><noscript>The same as JSON: <a href="/openapi.json">/openapi.json</a></noscript></div>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>

@@ -47,6 +47,8 @@ def variables_of(home: Path, state: dict[str, Any]) -> dict[str, str]:
         "RAY_ADDRESS": state["ray_address"],
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "run" / "ray_token"),
+        # As the platform has it: without it ray.init() looks for loopback's cluster at the machine's own address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "FYRE_BASE_URL": f"http://localhost:{state['port']}",
     }
     return found | ({"FYRE_API_KEY": DEMO_KEY} if state["mode"] == "development" else {})

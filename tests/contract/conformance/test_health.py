@@ -115,8 +115,8 @@ def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-@sentence("health-5", "health-6")
-@pytest.mark.parametrize("page", ["/docs", "/"])
+@sentence("health-5", "health-6", "health-7")
+@pytest.mark.parametrize("page", ["/docs", "/", "/docs/guides", "/docs/guides/errors"])
 def test_the_pages_need_no_key_and_no_internet(api: Caller, page: str) -> None:
     """Scripts, styles and images come from here, and are there."""
     answer = api.get(page)

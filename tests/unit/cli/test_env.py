@@ -47,6 +47,7 @@ def test_a_shell_takes_it(tmp_path: Path) -> None:
         "RAY_ADDRESS": "127.0.0.1:6379",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home / "run" / "ray_token"),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "FYRE_BASE_URL": "http://localhost:8123",
         "FYRE_API_KEY": DEMO_KEY,
     }

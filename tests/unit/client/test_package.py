@@ -10,6 +10,7 @@ import zipfile
 from email import message_from_bytes
 from pathlib import Path
 
+from fyretoolkit.api.guides import FOLDER, INDEX, PAGES
 from fyretoolkit.settings import PROJECT_ROOT
 from scripts.twins import synchronous_modules, without_async
 
@@ -49,7 +50,7 @@ def test_what_the_generator_does() -> None:
 
 
 def test_the_base_install_brings_neither_ray_nor_onnxruntime(tmp_path: Path) -> None:
-    """By the metadata of a wheel that is built here; its types are marked as complete."""
+    """By the metadata of a wheel that is built here; its types are marked, and the guides are there."""
     built = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(built, cwd=PROJECT_ROOT, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
@@ -60,6 +61,8 @@ def test_the_base_install_brings_neither_ray_nor_onnxruntime(tmp_path: Path) -> 
     base = {each.split(">")[0].split("[")[0].strip() for each in required if "extra ==" not in each}
     assert base == _BASE
     assert {"fyretoolkit/py.typed", "fyretoolkit/client/synchronous/client.py"} <= set(names)
+    served = [FOLDER / "guides.css", INDEX, *(path for _, path in PAGES.values())]
+    assert {path.relative_to(PROJECT_ROOT / "platform").as_posix() for path in served} <= set(names)
 
 
 def test_importing_the_client_loads_nothing_heavy() -> None:

@@ -291,9 +291,9 @@ async def test_an_address_inside_fails_in_words(bench: Bench) -> None:
 
 
 async def test_the_receiver_of_the_guide_takes_what_is_signed_and_nothing_else(bench: Bench) -> None:
-    """The code in CONTRACT.md as it stands there, but for its port."""
-    text = (PROJECT_ROOT / "platform" / "fyretoolkit" / "api" / "CONTRACT.md").read_text("utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    """The code in guides/webhooks.md as it stands there, but for its port."""
+    text = (PROJECT_ROOT / "platform" / "fyretoolkit" / "guides" / "webhooks.md").read_text("utf-8")
+    (code,) = re.findall(r"```python /tmp/receiver.py\n(.*?)```", text, re.DOTALL)
     port = free_port()
     secret = (await bench.secrets.get("org_a")).secret
     receiver = await asyncio.create_subprocess_exec(

@@ -6,7 +6,7 @@ import { GUIDE } from "./guide.js";
 export function fillSidebar(element, { groups }) {
   const filter = h("input", { type: "search", placeholder: "Filter calls", "aria-label": "Filter calls", class: "filter", on: { input: narrow } });
   const none = h("p", { class: "hint", hidden: true }, "No call is like that.");
-  const sections = [section("Guide", GUIDE.map(([name, title]) => link(`#/guide/${name}`, title))),
+  const sections = [section("Guide", [...GUIDE.map(([name, title]) => link(`#/guide/${name}`, title)), link("/docs/guides", "All guides")]),
     ...groups.map((group) => section(group.name, group.operations.map((each) =>
       link(`#/operation/${each.id}`, each.summary, each))))];
   function narrow() {
