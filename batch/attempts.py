@@ -15,6 +15,7 @@ from pathlib import Path
 
 _FOLDER = "working"
 _POISONED = "poisoned"
+_ISOLATING = "isolating"
 _MARK = b"."
 
 
@@ -55,6 +56,18 @@ class Attempts:
             return os.fstat(descriptor).st_size if _lock(descriptor) else 0
         finally:
             os.close(descriptor)
+
+    def note_life(self) -> None:
+        """A worker that finds out which of its rows kill gets on, though no shard is done."""
+        (self.folder / _ISOLATING).touch()
+
+    @property
+    def seen_at(self) -> float:
+        """When `note_life` was last called, by the clock of `time.time`; 0: never."""
+        try:
+            return (self.folder / _ISOLATING).stat().st_mtime
+        except FileNotFoundError:
+            return 0
 
     @property
     def is_poisoned(self) -> bool:

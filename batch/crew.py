@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from batch.attempts import Attempts
 from batch.hands import LANES, Hand, HandLostError
 from batch.joblog import JobLog
 from batch.runs import Run
@@ -50,6 +51,7 @@ class Crew:
         self._failure: BaseException | None = None
         self._began_at = self._moved_at = time.monotonic()
         self._patience_s = patience_s(run)
+        self._attempts = Attempts(run.folder)
         self.done = 0
         """Shards brought to their commit."""
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
@@ -79,7 +81,7 @@ class Crew:
             self._changed.wait(_LOOK_EVERY_S)
         if self._failure is not None:
             raise self._failure
-        if time.monotonic() - self._moved_at > self._patience_s:
+        if time.monotonic() - self._moved_at > self._patience_s < time.time() - self._attempts.seen_at:
             self._is_hung = True
             raise TimeoutError(f"no shard was done for {self._patience_s:.0f} s")
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:

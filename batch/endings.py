@@ -13,6 +13,7 @@ from batch.parts import Part
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.egress.room import require_room, room_translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +44,47 @@ def decide_ending(succeeded: int, failed: int, max_error_rate: float) -> Ending:
 
 
 def assemble_committed(
-    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], status: JobStatus
+    folder: Path,
+    job: BatchJob,
+    committed: Mapping[int, ShardCounts],
+    status: JobStatus,
+    reserve_bytes: int = 0,
 ) -> Output | None:
     """Join the committed parts, in order, into the output of a job that ends as `status`; None if there are none.
 
     Raises:
-        PlatformError: `run_failed`, a part is damaged.
+        PlatformError: `run_failed`, a part is damaged; `storage_full`, it would not leave `reserve_bytes` on the disk.
     """
     is_partial = status is not JobStatus.COMPLETED
     if is_partial and not committed:
         return None
     parts = [Part.from_json(cast(Any, committed[shard].part)) for shard in sorted(committed)]
-    return assemble(
-        folder / "parts",
-        folder,
-        parts,
-        output_format=job.output_format,
-        epoch=job.epoch,
-        is_partial=is_partial,
-    )
+    sizes = [part.results.size_bytes + part.errors.size_bytes for part in parts]
+    require_room(folder, sum(sizes), reserve_bytes)
+    with room_translated():
+        return assemble(
+            folder / "parts",
+            folder,
+            parts,
+            output_format=job.output_format,
+            epoch=job.epoch,
+            is_partial=is_partial,
+        )
 
 
 def free_parts(folder: Path) -> None:
-    """Remove what a completed job needs no more: its parts, the notes of its workers, the spooled input, and files
-    left aside.
+    """Remove what a job needs no more whose output is in its record: its parts, and what `free_input` removes.
 
     A worker that lost the race for a shard may be writing still: what it leaves goes with the job's folder.
     """
-    for pattern in ("parts", "working", "input-*"):
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    free_input(folder)
+
+
+def free_input(folder: Path) -> None:
+    """Remove what no ended job needs: the spooled input, the notes of its workers, and files left aside."""
+    for path in (folder / "working", *folder.glob("input-*")):
+        shutil.rmtree(path, ignore_errors=True)
+    for pattern in (".output-*", ".errors-*", ".failed-rows-*", ".plan-*"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
-    for path in (*folder.glob(".output-*"), *folder.glob(".errors-*"), *folder.glob(".failed-rows-*")):
-        path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)

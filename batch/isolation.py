@@ -1,11 +1,11 @@
 """`IsolatedModel`: a model whose rows may kill it. Who dies is its process; the rows that did it become error lines.
 
-Native code that is handed a row may be ended by it (SIGFPE in a kernel, the system's OOM killer), and no exception
-tells which row it was. So a shard during which a worker died is predicted in a child, and rows that kill the child are
-halved until single ones are left: O(log n) deaths for a poison row. A child may also be killed from outside, so
-nothing is believed once: rows are halved after two deaths, and a single row is condemned when it has killed two fresh
-children that were given nothing else. Doing so always was rejected: it costs every worker a second process, and a
-fork for each call of the model.
+Native code that is handed a row may be ended by it (SIGFPE in a kernel, the system's OOM killer) or never come back
+from it, and no exception tells which row it was. So a shard during which a worker died is predicted in a child, and
+rows that kill the child, or have it killed because it hangs, are halved until single ones are left: O(log n) deaths for
+a poison row. A child may also be killed from outside, so nothing is believed once: rows are halved after two deaths,
+and a single row is condemned when it has killed two fresh children that were given nothing else. Doing so always was
+rejected: it costs every worker a second process, and a fork for each call of the model.
 
 The bytes of a part do not depend on who was killed when: rows beside a condemned one are asked for again together,
 without it.
@@ -26,7 +26,7 @@ _CONDEMNING_DEATHS = 2
 """Of fresh processes that were given nothing but the row."""
 _MAX_STARTS = 3
 _START_AGAIN_S = 1.0
-CRASHED = "The model's process died of this row, alone and more than once."
+CRASHED = "The model's process died of this row, or hung, alone and more than once."
 
 Outcomes = dict[int, Prediction | ItemError]
 """By row, the place among the items that were given."""
@@ -43,6 +43,8 @@ class IsolatedModel:
         self._process: ModelProcess | None = None
         self.has_condemned = False
         """Whether it met a row that kills."""
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called after each answer or death: rows that hang cost minutes, and nobody is to give up meanwhile."""
 
     def predict(
         self,
@@ -112,6 +114,8 @@ class IsolatedModel:
             if not process.is_alive:
                 self.close()
             return None
+        finally:
+            self.on_answer()
         return {row: replace(answer, index=row) for row, answer in zip(rows, answers, strict=True)}
 
     def _ready(self) -> ModelProcess:

@@ -6,10 +6,11 @@ elsewhere (a cancel, the controller's own verdict), left over.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from anyio import to_thread
@@ -23,18 +24,53 @@ from fyretoolkit.store.jobs import JobStore
 
 logger = logging.getLogger(__name__)
 
+_DELIVERIES = 8
+_DELIVERIES_OF_ORGANIZATION = 2
 
-async def assemble_left(
-    jobs: JobStore, settings: Settings, is_taken_care_of: Callable[[BatchJob], Awaitable[bool]]
-) -> None:
-    """Give each ended job without its output what was committed, unless its own runner still sees to that."""
-    for org, job_id in await jobs.unassembled():
+
+class Leftovers:
+    """Gives each ended job without its output what was committed, and frees what nobody reads.
+
+    One job after another, but for those whose output goes to a storage as well: these are seen to beside, a few at
+    once, so that a storage that hangs delays other deliveries of its organization alone. Belongs to one event loop.
+    """
+
+    def __init__(
+        self, jobs: JobStore, settings: Settings, is_taken_care_of: Callable[[BatchJob], Awaitable[bool]]
+    ) -> None:
+        """`is_taken_care_of`: whether the job's own runner still sees to that."""
+        self._jobs = jobs
+        self._settings = settings
+        self._is_taken_care_of = is_taken_care_of
+        self._delivering: dict[str, tuple[str, asyncio.Task[None]]] = {}
+
+    async def look(self) -> None:
+        """Do what is left to do; deliveries may be under way still when it returns."""
+        for org, job_id in await self._jobs.unassembled():
+            if job_id not in self._delivering:
+                await self._logged(job_id, self._see_to(org, job_id))
+
+    async def _see_to(self, org: str, job_id: str) -> None:
+        job = await self._jobs.get(org, job_id)
+        if job is None:
+            await self._jobs.set_assembled(org, job_id)
+        elif await self._is_taken_care_of(job):
+            return
+        elif job.destination is None or job.output is not None:
+            await assemble_partial(self._jobs, job, self._settings)
+        elif self._has_place(org):
+            work = self._logged(job_id, assemble_partial(self._jobs, job, self._settings))
+            task = asyncio.create_task(work)
+            self._delivering[job_id] = org, task
+            task.add_done_callback(lambda _: self._delivering.pop(job_id))
+
+    def _has_place(self, org: str) -> bool:
+        orgs = [each for each, _ in self._delivering.values()]
+        return len(orgs) < _DELIVERIES and orgs.count(org) < _DELIVERIES_OF_ORGANIZATION
+
+    async def _logged(self, job_id: str, work: Coroutine[None, None, None]) -> None:
         try:
-            job = await jobs.get(org, job_id)
-            if job is None:
-                await jobs.set_output(org, job_id, None)
-            elif not await is_taken_care_of(job):
-                await assemble_partial(jobs, job, settings)
+            await work
         except (OSError, PlatformError, ValueError):  # ValueError: a record that cannot be read
             logger.exception("the output of job %s cannot be assembled now", job_id)
 

@@ -45,7 +45,7 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import ParsedUrl, UnsafeUrlError, parse_url
 from fyretoolkit.objects.artifacts import open_artifacts
-from fyretoolkit.settings import BatchSettings, EgressSettings, S3SourceSettings, Settings
+from fyretoolkit.settings import BatchSettings, EgressSettings, FileSettings, S3SourceSettings, Settings
 
 _ORG, _JOB = "local", "local"
 _EPOCH = 1
@@ -126,6 +126,7 @@ def _settings(workspace: Path, urls: Sequence[str], workers: int) -> Settings:
         home=workspace,
         redis_url=SecretStr("redis://127.0.0.1:1"),  # nothing connects
         batch=BatchSettings(workers=workers),
+        files=FileSettings(min_free_bytes=0),  # no Redis shares this disk
         egress=EgressSettings(
             development_file_roots=(Path("/"),),
             s3=S3SourceSettings(endpoint=endpoint.rstrip("/") or None, roots=buckets, write_roots=buckets),

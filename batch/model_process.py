@@ -7,18 +7,25 @@ owner's main module, which in a Ray worker is Ray's. The process ends with its o
 A model on the CPU is loaded there and never run: each list of items is predicted by a fork, which has the loaded model
 at once and may die of the items. With one thread a session has no threads that a fork would lack. CUDA does not
 survive a fork, so a model on a GPU is run by the process itself, and what kills it costs a start.
+
+What hangs is ended. A fork has so much processor time, which the kernel measures: by the clock alone, a machine that
+real time keeps busy would condemn rows that are merely waiting. The clock, more generously, is for what sleeps, and
+for GPUs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import resource
+import select
 import subprocess
 import sys
 import traceback
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import IO, TYPE_CHECKING, cast
 
 from fyretoolkit.models.sandbox import die_with_parent, volunteer_for_oom
@@ -33,6 +40,21 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 8
 _DIED = "died"
 """Instead of outcomes: the fork that was to give them ended without."""
+_TOGETHER = 1 / 3
+"""Of the time of a row: what rows have together, before it is tried which of them hangs. Slow ones are parted then."""
+_CLOCK = 4
+"""So many times its processor time a call may take by the clock: a row alone less than a crew's patience."""
+
+
+@cache
+def _starter() -> ThreadPoolExecutor:
+    """Starts the processes: the kernel ends them with the thread that did (`die_with_parent`), and lanes end."""
+    return ThreadPoolExecutor(1, thread_name_prefix="starts-models")
+
+
+def allowed_s(items: int, row_timeout_s: float) -> float:
+    """The processor time that so many items may take together."""
+    return row_timeout_s if items == 1 else row_timeout_s * _TOGETHER
 
 
 class ProcessDiedError(Exception):
@@ -54,14 +76,10 @@ class ModelProcess:
         self.is_alive = True
         """Whether it can be asked again."""
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "batch.model_process"],
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        self._row_timeout_s = model.settings.batch.row_timeout_s
+        self._process = _starter().submit(_start, environ).result()
         try:
-            self._has_forks = bool(self._exchange(model))
+            self._has_forks = bool(self._exchange(model, model.settings.deployments.load_timeout_s))
         except BaseException:
             self.end()
             raise
@@ -75,11 +93,12 @@ class ModelProcess:
         """One outcome per item, in order.
 
         Raises:
-            ProcessDiedError: it died of them, or meanwhile.
+            ProcessDiedError: it died of them, or meanwhile, or it hung and was killed.
             PlatformError: as the model's own `predict`.
         """
         self.is_fresh = self._has_forks
-        outcomes = self._exchange((items, cells_are_text))
+        timeout_s = _CLOCK * allowed_s(len(items), self._row_timeout_s)
+        outcomes = self._exchange((items, cells_are_text), timeout_s)
         if outcomes == _DIED:
             raise ProcessDiedError
         return cast("list[Prediction | ItemError]", outcomes)
@@ -90,11 +109,13 @@ class ModelProcess:
         with contextlib.suppress(BrokenPipeError), self._process:  # reaps it, closes the pipes
             pass
 
-    def _exchange(self, message: object) -> object:
+    def _exchange(self, message: object, timeout_s: float) -> object:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         try:
             _send(self._process.stdin, message)
+            if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+                self._process.kill()
             answer = _receive(self._process.stdout)
         except (BrokenPipeError, EOFError) as error:
             self.is_alive = False
@@ -102,6 +123,15 @@ class ModelProcess:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def _start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "batch.model_process"],
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
 
 
 def _send(stream: IO[bytes], message: object) -> None:
@@ -146,11 +176,12 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         _send(answers, error)
         return
     has_forks = not model.spec.resources.num_gpus
+    row_timeout_s = loadable.settings.batch.row_timeout_s
     _send(answers, has_forks)
     while True:
         items, cells_are_text = cast("tuple[Sequence[object], bool]", _receive(requests))
         predict = partial(_predicted, model, items, cells_are_text)
-        _send(answers, in_a_fork(predict) if has_forks else predict())
+        _send(answers, in_a_fork(predict, allowed_s(len(items), row_timeout_s)) if has_forks else predict())
 
 
 def _predicted(model: ModelRunner, items: Sequence[object], cells_are_text: bool) -> object:
@@ -162,12 +193,14 @@ def _predicted(model: ModelRunner, items: Sequence[object], cells_are_text: bool
         return error
 
 
-def in_a_fork(call: Callable[[], object]) -> object:
-    """What `call` answers in a fork of this process, or `_DIED`. It must be picklable."""
+def in_a_fork(call: Callable[[], object], processor_s: float) -> object:
+    """What `call` answers in a fork of this process, or `_DIED`, also where it takes longer. It must be picklable."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
             die_with_parent()
+            seconds = math.ceil(processor_s)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             with os.fdopen(writing, "wb") as stream:
                 pickle.dump(call(), stream, pickle.HIGHEST_PROTOCOL)
             os._exit(0)

@@ -72,6 +72,11 @@ class PartLines:
         """How many error lines there are."""
         return len(self.errors)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all lines."""
+        return sum(len(text) for _, text in (*self.results, *self.errors))
+
     def add_results(self, answers: Sequence[Answer]) -> None:
         """Answers in the order of their rows. A value JSON has no word for (NaN) becomes null."""
         self.add_columns(

@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from batch.background import in_background, in_thread_of_its_own
 from batch.destinations import StoppedError, deliver
-from batch.endings import Ending, assemble_committed, decide_ending, free_parts
+from batch.endings import Ending, assemble_committed, decide_ending, free_input, free_parts
 from batch.failpoints import reach_async
 from batch.gpus import require_gpus
 from batch.joblog import JobLog
@@ -200,8 +200,9 @@ class BatchRunner:
         if ending.status is JobStatus.COMPLETED:
             committed = await self._jobs.committed(self._org, self._job_id)
             try:
+                reserve_bytes = self._settings.files.min_free_bytes
                 assembled = await to_thread.run_sync(
-                    assemble_committed, self._folder, job, committed, ending.status
+                    assemble_committed, self._folder, job, committed, ending.status, reserve_bytes
                 )
                 if assembled and job.destination:
                     await to_thread.run_sync(
@@ -223,10 +224,8 @@ class BatchRunner:
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
-        if status is JobStatus.COMPLETED:
-            await to_thread.run_sync(free_parts, self._folder)
-        elif status is not None:
-            await assemble_partial(self._jobs, job, self._settings)
+        if status is not None:
+            await self._tidy(job)
 
     async def _leave(self, job: BatchJob) -> None:
         """The run was stopped: end the job if its deadline did it, attach what is there if it was canceled."""
@@ -236,7 +235,16 @@ class BatchRunner:
             return
         current = await self._jobs.get(self._org, self._job_id)
         if current is not None and current.status is JobStatus.CANCELED and current.epoch == self._epoch:
-            await assemble_partial(self._jobs, current, self._settings)
+            await self._tidy(current)
+
+    async def _tidy(self, job: BatchJob) -> None:
+        """What is left to do about the end of the job; the controller does it later where the disk is full."""
+        try:
+            await assemble_partial(self._jobs, job, self._settings)
+        except PlatformError as error:
+            if error.code != "storage_full":
+                raise
+            self._log("output_waits_for_room")
 
     async def _keep_lease(self, job: BatchJob) -> None:
         """Renew until refused; a store that is away is asked again until the lease must have ended.
@@ -312,26 +320,52 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
 
 
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
-    """Attach what was committed to a job that ended without all of it; its runner does, or else the controller.
+    """Attach what was committed to a job that ended without all of it, and free what nobody reads any more.
 
-    That is the whole shards before the first gap, which progress counts: who read them while the job was running has
-    read the beginning of its output. Both may at once: they write the same bytes. Damaged parts give no output, which
-    the job's log says.
+    Its runner does, or else the controller. Both may at once: they write the same bytes, the first output stays, and
+    who is late finds the parts gone. Parts go when the output is in the record; those that are damaged stay, for the
+    API shows what it can of them. The input goes in any case: the failed rows of the output were copied from it.
+
+    Raises:
+        PlatformError: `storage_full`: the committed parts are all there is for now.
     """
-    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
     job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
-    output, is_delivered = None, False
-    if committed and job.output is None and await to_thread.run_sync(folder.is_dir):
-        try:
-            assembled = await to_thread.run_sync(assemble_committed, folder, job, committed, JobStatus.FAILED)
-            output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
-            if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
-                await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
-                is_delivered = True
-        except PlatformError as damage:
-            JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    await jobs.set_output(job.org, job.id, _stored(output, is_delivered=is_delivered))
+    is_damaged = job.output is None and not await _attach_committed(jobs, job, folder, settings)
+    await to_thread.run_sync(free_input if is_damaged else free_parts, folder)
+    await jobs.set_assembled(job.org, job.id)
+
+
+async def _attach_committed(jobs: JobStore, job: BatchJob, folder: Path, settings: Settings) -> bool:
+    """Whether the output is attached, or there is none to attach; if not, the job's log says what is damaged.
+
+    The output is the whole shards before the first gap, which progress counts: who read them while the job was running
+    has read the beginning of it.
+    """
+    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
+    if not committed or not await to_thread.run_sync(folder.is_dir):
+        return True
+    output, is_delivered, damage = None, False, None
+    reserve_bytes = settings.files.min_free_bytes
+    try:
+        assembled = await to_thread.run_sync(
+            assemble_committed, folder, job, committed, JobStatus.FAILED, reserve_bytes
+        )
+        output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
+        if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
+            await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
+            is_delivered = True
+    except PlatformError as error:
+        if error.code == "storage_full":
+            raise
+        damage = error
+    if stored := _stored(output, is_delivered=is_delivered):
+        await jobs.set_output(job.org, job.id, stored)
+    current = await jobs.get(job.org, job.id)
+    is_attached = current is None or current.output is not None
+    if damage is not None and not (is_attached and output is None):
+        JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
+    return is_attached
 
 
 def _stored(output: dict[str, object] | None, *, is_delivered: bool) -> dict[str, object] | None:

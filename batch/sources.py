@@ -88,16 +88,16 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
 
     Raises:
         PlatformError: `url_not_allowed`, `input_not_found`, `input_unreachable`, `input_too_large`, `input_changed`,
-            `invalid_format`.
+            `invalid_format`, `storage_full`.
     """
-    max_bytes = settings.batch.max_input_bytes
+    max_bytes, reserve_bytes = settings.batch.max_input_bytes, settings.files.min_free_bytes
     policy = policy_from(settings)
     parsed = check_url(url, policy)
     if parsed.scheme == "file":
         local = await to_thread.run_sync(open_local, url, policy)
         if local.size_bytes > max_bytes:
             raise _too_large(max_bytes)
-        source = await to_thread.run_sync(_unpacked, local.path, folder, max_bytes)
+        source = await to_thread.run_sync(_unpacked, local.path, folder, max_bytes, reserve_bytes)
         return replace(source, name=parsed.file_name)
     fetched = await fetch(
         url,
@@ -105,23 +105,24 @@ async def stage(url: str, folder: Path, settings: Settings, uploads: Uploads) ->
         policy=policy,
         max_bytes=max_bytes,
         timeouts=timeouts_from(settings.egress),
+        reserve_bytes=reserve_bytes,
         uploads=uploads,
         not_found_code="input_not_found",
         unreachable_code="input_unreachable",
         too_large_code="input_too_large",
         changed_code="input_changed",
     )
-    source = await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes)
+    source = await to_thread.run_sync(_unpacked, fetched.path, folder, max_bytes, reserve_bytes)
     return replace(source, content_type=fetched.content_type, name=fetched.name)
 
 
-def _unpacked(path: Path, folder: Path, max_bytes: int) -> Source:
+def _unpacked(path: Path, folder: Path, max_bytes: int, reserve_bytes: int) -> Source:
     with path.open("rb") as file:
         magic = file.read(4)
     codec = next((name for prefix, name in _CODECS.items() if magic.startswith(prefix)), None)
     if codec is not None:
         target = folder / "input"
-        unpack(path, target, codec, max_bytes)
+        unpack(path, target, codec, max_bytes=max_bytes, reserve_bytes=reserve_bytes)
         if path.parent == folder:
             path.unlink()
         path = target
@@ -129,15 +130,16 @@ def _unpacked(path: Path, folder: Path, max_bytes: int) -> Source:
     return Source(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def unpack(path: Path, target: Path, codec: str, max_bytes: int) -> None:
-    """Decompress `path` into `target`, which appears whole or not at all.
+def unpack(path: Path, target: Path, codec: str, *, max_bytes: int, reserve_bytes: int = 0) -> None:
+    """Decompress `path` into `target`, which appears whole or not at all and leaves the reserve free.
 
     Raises:
-        PlatformError: `invalid_format`, the stream is damaged; `input_too_large`, it grows beyond the caps.
+        PlatformError: `invalid_format`, the stream is damaged; `input_too_large`, it grows beyond the caps;
+            `storage_full`.
     """
     packed_bytes = path.stat().st_size
     cap = min(max_bytes, max(_FREE_GROWTH_BYTES, packed_bytes * _MAX_GROWTH))
-    spool = Spool(target)
+    spool = Spool(target, reserve_bytes=reserve_bytes)
     try:
         with pa.OSFile(str(path), "rb") as raw, pa.CompressedInputStream(raw, codec) as stream:
             while block := _read(stream, codec):

@@ -36,6 +36,7 @@ from batch.turns import Turns
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, CommitOutcome, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.egress.room import require_room, room_translated
 from fyretoolkit.models.codec import ItemError
 from fyretoolkit.models.runner import Prediction
 from fyretoolkit.models.spec import ModelSpec
@@ -128,6 +129,7 @@ class ShardWorker:
         self._isolated = isolate(run)
         self._is_wary = is_wary
         self._attempts = Attempts(run.folder)
+        self._isolated.on_answer = self._attempts.note_life
         self.turns = Turns(
             self._attempts.folder, run.settings.batch.workers, _nobody_says if ledger else self._read_share
         )
@@ -200,12 +202,14 @@ class ShardWorker:
         return self._isolated
 
     def commit(self, index: int, lines: PartLines) -> None:
-        """Publish a shard's part. Raises as `work`."""
+        """Publish a shard's part. Raises as `work`; `storage_full` among what ends the job."""
         run = self._run
         if self._isolated.has_condemned:
             self._attempts.note_poison()
         reach("part.before", str(index))
-        part = write_part(run.parts_folder, index, run.epoch, lines)
+        require_room(run.parts_folder, lines.size_bytes, run.settings.files.min_free_bytes)
+        with room_translated():
+            part = write_part(run.parts_folder, index, run.epoch, lines)
         counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
         reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)

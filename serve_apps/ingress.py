@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from typing import Any
 
 import ray
 from ray import serve
 
 from fyretoolkit.api.app import create_app
+from fyretoolkit.api.edge import access_logger
 from fyretoolkit.api.services import open_services
 from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.serving.channel import Channels
 from fyretoolkit.settings import Settings, settings
 from serve_apps.controller import NAME, NAMESPACE
 from serve_apps.http_edge import answer_predictions
+from serve_apps.process_log import log_to_the_process
 from serve_apps.replica_call import ReplicaCalls
 
 _MAX_ONGOING_REQUESTS = 1000
@@ -28,6 +31,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Any:
         config = settings()
+        log_to_the_process(access_logger, logging.DEBUG if config.ingress.log_predictions else logging.INFO)
         calls = ReplicaCalls(
             Channels(config.channels_dir) if config.channels_dir else None,
             calls_per_replica=config.serving.calls_per_replica,

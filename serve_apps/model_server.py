@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +39,7 @@ from fyretoolkit.serving.replica_load import ReplicaLoad
 from fyretoolkit.settings import settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
+from serve_apps.process_log import log_to_the_process
 
 logger = logging.getLogger(__name__)
 
@@ -332,21 +332,12 @@ def _load(assignment: Assignment) -> ModelRunner:
         device_id=device_number(held, visible),
         threads=assignment.threads,
     )
-    _log_to_the_process()
+    log_to_the_process(logger)
     logger.info(
         "%s runs on %s; num_gpus %g, CUDA_VISIBLE_DEVICES %r",
         assignment.deployment, runner.placement, assignment.num_gpus, visible,
     )  # fmt: skip
     return runner
-
-
-def _log_to_the_process() -> None:
-    """Our own lines go to the error output that the process was started with: the dashboard shows it as the actor's.
-
-    Serve puts its logger in the place of `sys.stderr`, at a level that it is told to leave out, so they were lost.
-    """
-    logging.basicConfig(stream=sys.__stderr__, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logger.setLevel(logging.INFO)
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int:

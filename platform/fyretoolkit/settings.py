@@ -37,6 +37,8 @@ class IngressSettings(Section):
 
     replicas: Positive = 1
     num_cpus: float = 0.1
+    log_predictions: bool = False
+    """Whether a prediction that was answered has a line in the log too, as every other request has."""
 
 
 class PlanSettings(Section):
@@ -131,8 +133,9 @@ class StandbySettings(Section):
 class BatchSettings(Section):
     """The share of the machine that batch jobs take, and the caps on their input."""
 
-    max_running_jobs: Positive = 2
+    max_running_jobs: Positive = 3
     max_running_jobs_per_organization: Positive = 2
+    """Fewer than in all: an organization's long jobs leave a slot to the others."""
     standby_runners: int = Field(default=1, ge=0, le=100)
     workers: Positive = 2
     worker_num_cpus: float = 0.5
@@ -143,6 +146,8 @@ class BatchSettings(Section):
     shard_target_bytes: Positive = 4 << 20
     """At most, however quick the model is, and where its speed is not known: a worker holds a shard in memory."""
     rows_per_call: Positive = 256
+    row_timeout_s: Seconds = 60
+    """Of processor time, for a row that is tried alone because a worker died or hung at its shard."""
     max_line_bytes: Positive = 1 << 20
     max_columns: Positive = 1000
     max_input_bytes: Positive = 10 << 30
@@ -157,7 +162,7 @@ class FileSettings(Section):
     max_bytes: Positive = 10 << 30
     ttl_s: Positive = 30 * 86_400
     min_free_bytes: int = Field(default=256 << 20, ge=0)
-    """Uploads are refused before the disk is fuller than that: Redis writes to it too."""
+    """Uploads are refused and batch jobs fail before the disk is fuller than that: Redis writes to it too."""
     min_bytes_per_s: Positive = 1024
     """Uploads that are slower for a minute are ended: each holds a request of the ingress."""
 

@@ -17,6 +17,7 @@ from scripts.benchmarks import (
     predict,
     scaling,
     soak,
+    stranger,
 )
 from scripts.ending import ending_in_order
 
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "batch": batch,
     "beside": beside,
     "jobs": jobs,
+    "stranger": stranger,
 }
 
 

@@ -12,10 +12,12 @@ import pytest
 
 from fyretoolkit.client import retries
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
+from fyretoolkit.core.nodes import NodeState
 from fyretoolkit.core.organizations import DEMO_ORG
 from tests.support.api_bench import DEMO_MODELS, Bench
 from tests.support.batch_jobs import commit, complete, start_job
 from tests.support.clients import WORLDS, run_scenario
+from tests.support.cluster import a_node
 from tests.support.http_server import serve_over_http
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("world", WORLDS)]
@@ -31,6 +33,7 @@ class Given:
     loop: asyncio.AbstractEventLoop
     job_id: str = ""
     committed: int = 1
+    nodes: tuple[NodeState, ...] = tuple(map(a_node, range(3)))
 
     model_path = DEMO_MODELS / "digits" / "model.onnx"
 
@@ -72,6 +75,7 @@ async def given(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(retries, "POLL_MAX_S", 0.05)
     await bench.deploy("sentiment-v1")
     await bench.deploy("digits")
+    await bench.services.nodes.write(Given.nodes)
     async with serve_over_http(bench.app) as url:
         yield Given(bench, url, tmp_path, asyncio.get_running_loop())
 
@@ -87,6 +91,7 @@ async def given(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "deployments",
         "a_deployment_that_fails",
         "keys_and_organizations",
+        "nodes",
         "webhooks",
         "refusals",
     ],

@@ -330,7 +330,7 @@ async def test_a_client_that_went_away_is_logged_as_499_and_not_as_our_failure(
 
 async def test_one_log_line_a_request_without_secrets(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     await bench.deploy("sentiment-v1")
-    with caplog.at_level(logging.INFO, logger="fyretoolkit"):
+    with caplog.at_level(logging.DEBUG, logger="fyretoolkit"):
         response = await bench.predict(
             "sentiment-v1",
             ["a private sentence"],

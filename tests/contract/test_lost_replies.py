@@ -102,3 +102,14 @@ async def test_a_key_is_one_key(bench: Bench, redis: LossyRedis) -> None:
     assert rotated.json()["expires_at"] == rotated.json()["created"] + 60
     listed = (await bench.request("GET", "/api_keys")).json()["data"]
     assert [key["id"] for key in listed] == [rotated.json()["id"], made.json()["id"], "demo"]
+
+
+async def test_a_publication_is_one_publication(bench: Bench, redis: LossyRedis) -> None:
+    """Answered as the first with its key, not as a repetition of itself."""
+    await bench.request("POST", "/models", json={"id": "m", "status": "training"})
+    redis.lose_reply("change_model")
+    body = {"model_uri": "https://models.example/m.onnx", "idempotency_key": "k"}
+    response = await bench.request("POST", "/models/m/publish", json=body)
+    assert redis.lost == 1
+    assert (response.status_code, "idempotent-replayed" in response.headers) == (200, False)
+    assert [each.publication for each in await bench.services.models.preparing()] == [1]

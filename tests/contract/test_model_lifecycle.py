@@ -116,6 +116,38 @@ async def test_a_model_in_training_is_published_later(bench: Bench, controller: 
     assert (ready["status"], ready["description"]) == ("ready", "Not there yet.")
 
 
+async def test_publishing_again_with_its_key_is_the_first_answer_again(
+    bench: Bench, controller: ModelReconciler
+) -> None:
+    """Also once the model is ready: whoever lost the answer is told the same, whoever has no key the conflict."""
+    await _post(bench, id="later", status="training")
+    body = {"model_uri": _file(bench, "later.onnx", lookup()), "idempotency_key": "k"}
+    first = await _post(bench, "/later/publish", **body)
+    assert "idempotent-replayed" not in first.headers
+    publication = (await bench.services.models.preparing())[0].publication
+    for _ in range(2):
+        again = await _post(bench, "/later/publish", **body)
+        assert (again.status_code, again.content) == (200, first.content)
+        assert again.headers["idempotent-replayed"] == "true"
+        assert [each.publication for each in await bench.services.models.preparing()] in ([publication], [])
+        await _settled(bench, controller, "later")
+    del body["idempotency_key"]
+    assert _code(await _post(bench, "/later/publish", **body)) == (409, "model_not_publishable")
+    other = {"model_uri": URI, "idempotency_key": "k"}
+    assert _code(await _post(bench, "/later/publish", **other)) == (409, "idempotency_key_reused")
+
+
+async def test_simultaneous_publications_with_one_key_are_one(bench: Bench) -> None:
+    """All are answered alike, and the model was given its source once."""
+    await _post(bench, id="later", status="training")
+    answers = await asyncio.gather(
+        *(_post(bench, "/later/publish", model_uri=URI, idempotency_key="k") for _ in range(8))
+    )
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
+    assert [each.publication for each in await bench.services.models.preparing()] == [1]
+
+
 async def test_nothing_at_the_source_is_said_with_its_code(bench: Bench, controller: ModelReconciler) -> None:
     uri = _file(bench, "gone.onnx", b"").replace("gone", "never-there")
     await _post(bench, id="m", model_uri=uri)

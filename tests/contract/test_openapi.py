@@ -46,6 +46,7 @@ OPERATIONS = {
     "/models/{model_id}": {"get"},
     "/models/{model_id}/archive": {"post"},
     "/models/{model_id}/publish": {"post"},
+    "/nodes": {"get"},
     "/organizations": {"get", "post"},
     "/organizations/{organization_id}": {"get", "patch"},
     "/predict/{model_id}": {"post"},

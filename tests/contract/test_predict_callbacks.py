@@ -342,7 +342,7 @@ async def test_a_prediction_leaves_nothing_for_the_collector(served: Served) -> 
 
 async def test_the_log_has_one_line_of_each(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """As of any request: who, what, which status; nothing of the body."""
-    with caplog.at_level("INFO", logger="fyretoolkit.access"):
+    with caplog.at_level("DEBUG", logger="fyretoolkit.access"):
         async with served.connect() as connection:
             for name in ("a request id", "no JSON"):
                 await connection.ask(REQUESTS[name])

@@ -6,9 +6,11 @@ import inspect
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import Browser
 
 from fyretoolkit import Client
@@ -60,6 +62,7 @@ def test_each_call_is_sent_once(visit: Visit, served: Served) -> None:
         "list_organizations", "get_organization", "get_webhook_secret", "healthz", "readyz",
     }  # fmt: skip
     visit.page.get_by_role("link", name="History").click()
+    visit.page.get_by_role("heading", name="History", level=1).wait_for()
     assert visit.page.locator(".history-row").count() == len(statuses)
 
 
@@ -111,6 +114,29 @@ def test_the_curl_line_runs(visit: Visit) -> None:
         check=True,
     )
     assert '"object":"prediction"' in done.stdout
+
+
+def test_the_javascript_program_runs(visit: Visit, tmp_path: Path) -> None:
+    """In Node, as a module, with the key in the environment: a call with a body, and one whose body is a file."""
+    node, _ = compute_driver_executable()
+    (tmp_path / "rows.jsonl").write_text('{"text": "a joy"}\n', "utf-8")
+    visit.sign_in()
+    for name, said in (("predict", "object: 'prediction'"), ("create_file", "object: 'file'")):
+        visit.go(f"operation/{name}")
+        if name == "create_file":
+            visit.page.locator("input[type=file]").set_input_files(tmp_path / "rows.jsonl")
+        visit.page.get_by_role("tab", name="JavaScript").click()
+        program = tmp_path / f"{name}.mjs"
+        program.write_text(visit.page.locator(".call pre").inner_text(), "utf-8")
+        done = subprocess.run(
+            [node, program.name],
+            cwd=tmp_path,
+            env={"FYRE_API_KEY": DEMO_KEY},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said in done.stdout, done.stdout + done.stderr
 
 
 def test_the_client_has_what_the_python_programs_name(visit: Visit, served: Served) -> None:

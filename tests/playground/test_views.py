@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
+from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.nodes import Occupant
 from fyretoolkit.core.organizations import DEMO_ORG
 from tests.support.browser import Served, Visit, visiting
+from tests.support.cluster import a_node
 
 VIEWS = (
     "guide/quickstart", "guide/authentication", "guide/rate-limits", "guide/pagination", "guide/errors",
@@ -30,7 +33,8 @@ def looked_at(
     """A signed-in tab of each look, with a deployment of the organization's own."""
 
     async def add() -> None:
-        await served.bench.deploy("sentiment-v2", org=DEMO_ORG)
+        deployment = await served.bench.deploy("sentiment-v2", org=DEMO_ORG)
+        await served.bench.services.nodes.write([a_node(0, [Occupant(DEMO_ORG, deployment.id, 1)])])
 
     served.portal.call(add)
     with visiting(
@@ -120,6 +124,34 @@ def test_operations_scale_and_drain(visit: Visit, served: Served) -> None:
     visit.page.get_by_role("dialog").get_by_role("button", name="Drain").click()
     visit.page.get_by_text("Draining: requests under way finish").wait_for()
     assert served.ask("GET", f"/deployments/{name}").json()["status"] == "draining"
+
+
+def test_operations_tell_of_nodes_and_of_what_happened(visit: Visit, served: Served) -> None:
+    """What each node has free and whose replicas are there, which of them is dead; a deployment's events."""
+
+    async def add() -> str:
+        ours = await served.bench.deploy("sentiment-v2", org=DEMO_ORG, ready_replicas=0)
+        await served.bench.services.deployments.transition(
+            ours, DeploymentStatus.DEGRADED, message="A replica left."
+        )
+        occupants = [Occupant(DEMO_ORG, ours.id, 2), Occupant("org_b", "dep_theirs", 1)]
+        await served.bench.services.nodes.write([a_node(0, occupants), a_node(1, is_alive=False)])
+        return ours.id
+
+    name = served.portal.call(add)
+    visit.sign_in()
+    visit.page.get_by_role("link", name="Operations").click()
+    rows = visit.page.get_by_role("region", name="Nodes").get_by_role("row")
+    rows.nth(2).wait_for()
+    head, dead, alive = ([cell.strip() for cell in text.split("\t")] for text in rows.all_inner_texts())
+    assert head[3:] == ["CPUs free", "GPUs free", "Memory free", "Replicas here"]
+    assert (alive[1], alive[3:]) == ("head", ["1.5 of 2", "–", "1.07 GB of 2.15 GB", "sentiment-v2 × 2"])
+    assert "us-east-1" in alive[2]
+    assert (dead[1], set(dead[2:])) == ("dead", {"–"})
+    card = visit.page.locator(f"[data-deployment={name}]")
+    card.get_by_text("Events (").click()
+    assert "A replica left." in card.locator(".events").inner_text()
+    visit.shoot("operations-nodes")
 
 
 def test_a_call_by_keyboard_alone(visit: Visit) -> None:

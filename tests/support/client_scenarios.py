@@ -160,6 +160,15 @@ async def keys_and_organizations(client: AsyncClient, given: Any) -> None:
         assert theirs.api_key.key.rsplit("_", 1)[1] not in repr(others)
 
 
+async def nodes(client: AsyncClient, given: Any) -> None:
+    """The machines below, page by page."""
+    page = await client.nodes.list(limit=2)
+    assert (len(page.data), page.has_more) == (2, True)
+    found = [node async for node in page]
+    assert [node.id for node in found] == [node.id for node in reversed(given.nodes)]
+    assert (found[0].cpus.total, found[0].cpus.free, found[0].alive) == (2, 1.5, True)
+
+
 async def webhooks(client: AsyncClient, given: Any) -> None:
     """What became of a webhook, and the secret that signs it."""
     job = await client.batch.create("digits", "https://data.example/x.csv", webhook="https://hooks.example/x")

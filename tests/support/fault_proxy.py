@@ -31,6 +31,8 @@ class Fault(Enum):
     """Nothing is forwarded and nothing answered, until the client goes away."""
     HANG_AFTER = auto()
     """The API carries it out, and nothing is answered until the client goes away."""
+    HOLD_AFTER = auto()
+    """The API carries it out, and the connection ends without an answer when `release` is called."""
     DRIP = auto()
     """The API carries it out, and the answer comes byte by byte for ever, in its headers still."""
     BUSY = auto()
@@ -85,6 +87,11 @@ class FaultProxy:
     url: str = ""
     plan: list[Fault] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def release(self) -> None:
+        """Let those go that are held; in the loop of the proxy."""
+        self.released.set()
 
     def next(self, *plan: Fault) -> None:
         """What happens to the requests from here on; what was seen is forgotten."""
@@ -141,6 +148,8 @@ async def _one_request(
         await reader.read()
     elif fault is not Fault.DROP_BEFORE:
         answer = await _forwarded(head, body, host, port)
+        if fault is Fault.HOLD_AFTER:
+            await proxy.released.wait()
         await _answer(fault, answer, reader, writer)
     await writer.drain()
 

@@ -233,6 +233,29 @@ def endless() -> bytes:
     )
 
 
+def as_many_steps() -> bytes:
+    """`x` int64[N] → itself, after a loop of as many steps as the largest of it says."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["still_going"]),
+            helper.make_node("Identity", ["state"], ["next_state"]),
+        ],
+        "body",
+        [_value("step", "int64", []), _value("going", "bool", []), _value("state", "int64", ["N"])],
+        [_value("still_going", "bool", []), _value("next_state", "int64", ["N"])],
+    )
+    always = helper.make_tensor("always", TensorProto.BOOL, [], [True])
+    return _model(
+        [
+            helper.make_node("ReduceMax", ["x"], ["steps"], keepdims=0),
+            helper.make_node("Loop", ["steps", "always", "x"], ["y"], body=body),
+        ],
+        [_value("x", "int64", ["N"])],
+        [_value("y", "int64", ["N"])],
+        [always],
+    )
+
+
 def busy(side: int = 1000, products: int = 8) -> bytes:
     """`x` float32[1, 1] → itself, after products of matrices that cannot be folded: about a third of a second."""
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [side, side])

@@ -12,10 +12,13 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPResponse
+from pathlib import Path
 
 import httpx
 import pytest
 
+from fyretoolkit.cli.log_files import LogReader, find_logs
+from fyretoolkit.cli.platform import read_running
 from fyretoolkit.schemas.errors import ErrorEnvelope
 from tests.support.platform import RunningPlatform
 
@@ -328,3 +331,15 @@ def test_headers_that_ray_serve_would_obey_change_nothing(
             assert answer.json()["results"] == plain.json()["results"]
         models = client.get("/models", headers=headers)
         assert (models.status_code, models.json()) == (200, client.get("/models").json())
+
+
+def test_a_request_is_found_in_the_log_by_its_id(platform: RunningPlatform, wire: Wire) -> None:
+    """The id that an error names leads an operator to a line of `fyre logs ingress`."""
+    with httpx.Client(base_url=platform.url, auth=(wire.key, ""), timeout=30, trust_env=False) as client:
+        answer = client.get("/jobs/job_unknown")
+    state = read_running(platform.home)
+    assert state is not None
+    logs = find_logs(platform.home, Path(state["runtime_dir"]) / "ray" / "session_latest" / "logs", "ingress")
+    lines = [line.text for path, label in logs.items() for line in LogReader(path, label).new_lines()]
+    (line,) = [line for line in lines if answer.headers["x-request-id"] in line]
+    assert '"path": "/jobs/job_unknown", "status": 404' in line

@@ -29,6 +29,7 @@ from fyretoolkit.api.routes import (
     jobs,
     metrics,
     models,
+    nodes,
     organizations,
 )
 from fyretoolkit.api.services import Services
@@ -69,7 +70,18 @@ def create_app(services: Services) -> FastAPI:
 @cache
 def _routers() -> tuple[APIRouter, ...]:
     """Each with its HEADs after it; once a process, for taking signatures apart is most of what an app takes."""
-    resources = (models, deployments, jobs, deliveries, files, api_keys, organizations, health, metrics)
+    resources = (
+        models,
+        deployments,
+        jobs,
+        deliveries,
+        files,
+        api_keys,
+        organizations,
+        nodes,
+        health,
+        metrics,
+    )
     parts = (*resources, guides, docs, playground)
     return tuple(each for part in parts for each in (part.router, _heads_of(part.router)))
 

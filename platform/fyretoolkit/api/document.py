@@ -86,6 +86,7 @@ _TAGS = {
     "Files": "Inputs and models to send along: `fyre://files/<id>`.",
     "API keys": "The keys of your organization; needs the scope `admin`.",
     "Organizations": "Who uses the platform, and by which plan; needs the scope `operator`.",
+    "Nodes": "The machines it runs on, and what is free of them; needs the scope `admin`.",
     "Health": "For whoever supervises the platform; needs no key.",
 }
 

@@ -35,6 +35,7 @@ _DROPPED_HEADERS = SERVE_HEADERS | {b"x-request-id"}
 CLIENT_GONE = 499
 """The status in the log where nobody was there to answer any more."""
 _MAX_LOGGED_CHARS = 512
+_OK, _PREDICTIONS = 200, "/predict/"
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("fyretoolkit.access")
@@ -180,8 +181,13 @@ class _Answer:
 
 
 def log_request(method: str, path: str, exchange: Exchange) -> None:
-    """One JSON line, never with a query (it may hold a signature), a header or a body."""
-    if not access_logger.isEnabledFor(logging.INFO):
+    """One JSON line, never with a query (it may hold a signature), a header or a body.
+
+    At DEBUG of a prediction that was answered: thousands a second, which the metrics count.
+    """
+    is_usual = exchange.status == _OK and path.startswith(_PREDICTIONS)
+    level = logging.DEBUG if is_usual else logging.INFO
+    if not access_logger.isEnabledFor(level):
         return
     principal = exchange.principal
     line = {
@@ -194,4 +200,4 @@ def log_request(method: str, path: str, exchange: Exchange) -> None:
         "org": principal.org if principal else None,
         "key": principal.key_id if principal else None,
     }
-    access_logger.info(json.dumps(line))
+    access_logger.log(level, json.dumps(line))

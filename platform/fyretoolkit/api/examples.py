@@ -253,5 +253,20 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "api_key": None,
         }
     ],
+    "NodeResource": [
+        {
+            "id": "3a4d1c0f6b7e8899aabbccddeeff00112233445566778899aabbccdd",
+            "object": "node",
+            "alive": True,
+            "head": True,
+            "regions": ["us-east-1"],
+            "labels": {"region": "us-east-1"},
+            "cpus": {"total": 16, "free": 11.5},
+            "gpus": {"total": 1, "free": 0.5},
+            "memory_bytes": {"total": 68719476736, "free": 60129542144},
+            "deployments": [{"id": _DEPLOYMENT, "replicas": 2}],
+            "observed_at": 1795379913,
+        }
+    ],
     "EmptyRequest": [{}],
 }

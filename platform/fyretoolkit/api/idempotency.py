@@ -88,23 +88,26 @@ async def find_replay(store: Store, claim: Claim | None) -> str | None:
     return stored["answer"]
 
 
-def created(creation: Creation, answer: str, *, status: int, collection: str) -> Response:
-    """The response to a creation: the new object, or the first answer again."""
+def created(creation: Creation, answer: str, *, status: int, collection: str | None = None) -> Response:
+    """The response to a creation: the new object, or the first answer again.
+
+    `collection`: where the new object is; None if the request named it.
+    """
     if creation.outcome is CreationOutcome.REPLAYED and creation.answer is not None:
         return replayed(creation.answer, status=status, collection=collection)
     return _response(answer, status, collection)
 
 
-def replayed(answer: str, *, status: int, collection: str) -> Response:
+def replayed(answer: str, *, status: int, collection: str | None = None) -> Response:
     """The first answer again, marked as such."""
     response = _response(answer, status, collection)
     response.headers[REPLAYED] = "true"
     return response
 
 
-def _response(answer: str, status: int, collection: str) -> Response:
-    location = f"{collection}/{orjson.loads(answer)['id']}"
-    return Response(answer, status, {"Location": location}, media_type="application/json")
+def _response(answer: str, status: int, collection: str | None) -> Response:
+    headers = {"Location": f"{collection}/{orjson.loads(answer)['id']}"} if collection else None
+    return Response(answer, status, headers, media_type="application/json")
 
 
 def _operation(request: Request) -> str:

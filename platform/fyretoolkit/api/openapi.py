@@ -35,8 +35,16 @@ def failures(*codes: str) -> Responses:
 
 def creation_headers(status: int) -> Responses:
     """The headers of a creation that an idempotency key makes repeatable."""
-    headers = {name: component("headers", name) for name in ("Location", "Idempotent-Replayed")}
-    return {status: {"headers": headers}}
+    return {status: {"headers": {"Location": component("headers", "Location"), **_replay_header()}}}
+
+
+def replay_header(status: int) -> Responses:
+    """The header of any other call that an idempotency key makes repeatable."""
+    return {status: {"headers": _replay_header()}}
+
+
+def _replay_header() -> dict[str, Any]:
+    return {"Idempotent-Replayed": component("headers", "Idempotent-Replayed")}
 
 
 def download(*media_types: str, headers: tuple[str, ...] = ()) -> Responses:

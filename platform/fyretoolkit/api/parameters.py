@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fyretoolkit.api.openapi import component
-from fyretoolkit.core import api_keys, deployments, files, jobs, organizations, webhooks
+from fyretoolkit.core import api_keys, deployments, files, jobs, nodes, organizations, webhooks
 from fyretoolkit.core.ids import SLUG, id_pattern
 
 
@@ -29,6 +29,7 @@ _IDS = {
     "key_id": _Id(
         id_pattern(api_keys.PREFIX, api_keys.DEMO_KEY_ID), "The key's id.", "key_01M82FQ0A1B2C3D4E5F6G7H8J9"
     ),
+    "node_id": _Id(nodes.ID, "The node's id.", "3a4d1c0f6b7e8899aabbccddeeff00112233445566778899aabbccdd"),
     "organization_id": _Id(
         id_pattern(organizations.PREFIX, organizations.DEMO_ORG),
         "The organization's id.",
@@ -43,6 +44,7 @@ _CURSORS = {
     "/files": "file_id",
     "/api_keys": "key_id",
     "/organizations": "organization_id",
+    "/nodes": "node_id",
 }
 """Whose ids `starting_after` takes, by list."""
 

@@ -30,6 +30,7 @@ from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.limits import LimitStore
 from fyretoolkit.store.metrics import MetricsStore
 from fyretoolkit.store.models import ModelStore
+from fyretoolkit.store.nodes import NodeStore
 from fyretoolkit.store.organizations import OrganizationStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 
@@ -53,6 +54,7 @@ class Services:
     committed: CommittedParts
     downloads: DownloadSecret
     files: FileStore
+    nodes: NodeStore
     routes: RoutingTable
     predictor: Predictor
     coalescers: Coalescers
@@ -111,6 +113,7 @@ def open_services(
         committed=CommittedParts(jobs),
         downloads=DownloadSecret(store),
         files=FileStore(store),
+        nodes=NodeStore(store),
         routes=routes,
         predictor=Predictor(routes, coalescers, settings.limits, regions=settings.regions, recorder=recorder),
         coalescers=coalescers,

@@ -7,10 +7,8 @@ not at all: `egress.spool.Spool` writes it aside under a hidden name.
 from __future__ import annotations
 
 import asyncio
-import errno
-import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from fyretoolkit.api.forms import PART, FileForm
 from fyretoolkit.api.requests import ClientGoneError, Headers, header_values
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.files import DEFAULT_NAME, clean_filename
+from fyretoolkit.egress.room import room_translated
 from fyretoolkit.egress.spool import Spool, in_thread
 from fyretoolkit.schemas.errors import invalid_field
 from fyretoolkit.settings import FileSettings
@@ -31,7 +30,6 @@ _FORM_BYTES = 64 << 10
 """What a form may have around its file."""
 _PACE_S = 60.0
 """The wait for data over which the smallest rate is measured."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True)
@@ -48,8 +46,7 @@ class Upload:
             PlatformError: `storage_full`; `unavailable`, it was removed meanwhile, as those that nobody writes to are.
         """
         try:
-            with _room_translated():
-                await in_thread(self.spool.publish)
+            await in_thread(self.spool.publish)
         except FileNotFoundError as error:
             raise PlatformError(
                 "unavailable", "The file was lost while it arrived. Send it again."
@@ -70,11 +67,13 @@ async def receive_upload(
     form = _form_of(scope["headers"])
     most = limits.max_bytes + (_FORM_BYTES if form else 0)
     _check_declared(scope["headers"], most, limits)
-    with _room_translated():
+    with room_translated():
         destination.parent.mkdir(parents=True, exist_ok=True)
-        spool = Spool(destination)  # not in a thread: a cancellation there would leave its file behind
+        spool = Spool(
+            destination, reserve_bytes=limits.min_free_bytes
+        )  # not in a thread: a cancellation there would leave its file behind
     try:
-        content = _Content(spool, destination.parent, limits)
+        content = _Content(spool, limits)
         received = 0
         async for chunk in _body(_Pace(receive, limits.min_bytes_per_s)):
             received += len(chunk)
@@ -93,9 +92,8 @@ async def receive_upload(
 class _Content:
     """The bytes of the file on their way into the spool."""
 
-    def __init__(self, spool: Spool, folder: Path, limits: FileSettings) -> None:
+    def __init__(self, spool: Spool, limits: FileSettings) -> None:
         self._spool = spool
-        self._folder = folder
         self._limits = limits
         self._block = bytearray()
         self._synced_bytes = 0
@@ -117,12 +115,9 @@ class _Content:
 
     async def _write(self) -> None:
         block, self._block = self._block, bytearray()
-        with _room_translated():
-            await in_thread(self._write_block, block)
+        await in_thread(self._write_block, block)
 
     def _write_block(self, block: bytearray) -> None:
-        if shutil.disk_usage(self._folder).free - len(block) < self._limits.min_free_bytes:
-            raise PlatformError("storage_full")
         self._spool.write(block)
         if self._spool.size_bytes - self._synced_bytes >= _SYNC_BYTES:
             self._spool.sync()
@@ -191,14 +186,3 @@ def _too_large(limits: FileSettings) -> PlatformError:
         "payload_too_large",
         f"The file is larger than the limit of {limits.max_bytes} bytes. Compress it, or split it into several.",
     )
-
-
-@contextmanager
-def _room_translated() -> Iterator[None]:
-    """A full disk is an outcome, not a defect."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise PlatformError("storage_full") from error
-        raise

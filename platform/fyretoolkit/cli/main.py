@@ -22,6 +22,7 @@ from fyretoolkit.cli import (
     logs,
     metrics,
     models,
+    nodes,
     platform,
     predict,
 )
@@ -43,6 +44,7 @@ app.command(rich_help_panel=_USE)(metrics.metrics)
 app.add_typer(files.app, name="files", rich_help_panel=_USE)
 keys.app.command("bootstrap")(platform.bootstrap_key)
 app.add_typer(keys.app, name="keys", rich_help_panel=_USE)
+app.command(rich_help_panel=_USE)(nodes.nodes)
 app.command(rich_help_panel=_RUN)(platform.up)
 app.command(rich_help_panel=_RUN)(platform.down)
 app.command(rich_help_panel=_RUN)(platform.status)

@@ -43,6 +43,7 @@ from fyretoolkit.schemas.deployments import Event
 from fyretoolkit.schemas.files import DeletedFile, FileResource
 from fyretoolkit.schemas.metrics import MetricsResource
 from fyretoolkit.schemas.models import ModelResource
+from fyretoolkit.schemas.nodes import NodeResource
 from fyretoolkit.schemas.organizations import OrganizationResource
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "MetricsResource",
     "MissingPackageError",
     "ModelResource",
+    "NodeResource",
     "NotFoundError",
     "OrganizationResource",
     "Page",

@@ -17,7 +17,7 @@ import ray
 
 from batch.actor import create_runner, runner_name
 from batch.failpoints import reach_async
-from batch.leftovers import assemble_left, remove_unowned
+from batch.leftovers import Leftovers, remove_unowned
 from fyretoolkit.control.batch_share import BatchShare, free_cpus
 from fyretoolkit.control.runners import StandbyRunners, find_actor
 from fyretoolkit.control.threads import SERVE, run_in
@@ -53,6 +53,7 @@ class JobReconciler:
         self._queue = JobQueue(store)
         self._standby = StandbyRunners(settings, RunnerStore(store))
         self._share = BatchShare(settings.batch, store, free_cpus)
+        self._leftovers = Leftovers(jobs, settings, _is_with_its_runner)
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
         self._remove_at = 0.0
@@ -107,7 +108,7 @@ class JobReconciler:
 
     async def _tidy(self) -> None:
         try:
-            await assemble_left(self._jobs, self._settings, _is_with_its_runner)
+            await self._leftovers.look()
             if time.monotonic() >= self._remove_at:
                 self._remove_at = time.monotonic() + min(_REMOVE_EVERY_S, self._settings.batch.job_ttl_s)
                 await self._queue.enlist()

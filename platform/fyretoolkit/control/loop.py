@@ -18,6 +18,7 @@ from fyretoolkit.control.files import FileReconciler
 from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.control.jobs import JobReconciler
 from fyretoolkit.control.models import ModelReconciler
+from fyretoolkit.control.node_watch import NodeWatch
 from fyretoolkit.control.preparation import Preparer
 from fyretoolkit.control.report import Reporter
 from fyretoolkit.control.webhooks import WebhookSender
@@ -30,6 +31,7 @@ from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.models import ModelStore
+from fyretoolkit.store.nodes import NodeStore
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,9 @@ class ControlLoop:
         self._settings = settings
         self._store = Store(settings.redis_url.get_secret_value())
         self._deployments = DeploymentStore(self._store, settings.deployments.deleted_ttl_s)
-        self._wake = {kind: asyncio.Event() for kind in ("deployment", "model", "job", "file", "report")}
+        self._wake = {
+            kind: asyncio.Event() for kind in ("deployment", "model", "job", "file", "report", "node")
+        }
         self._looked_at: dict[str, float] = {}
 
     def is_stalled(self) -> bool:
@@ -94,6 +98,7 @@ class ControlLoop:
             group.create_task(self._repeat("job", jobs.tick, busy_s=_BUSY_JOBS_S))
             group.create_task(self._repeat("file", FileReconciler(self._settings, files).tick))
             group.create_task(self._repeat("report", reporter.tick))
+            group.create_task(self._repeat("node", NodeWatch(self._deployments, NodeStore(self._store)).tick))
             group.create_task(WebhookSender(self._settings, self._store, gauges).run())
             group.create_task(self._end_if_dead())
         raise RuntimeError("the control loops ended")

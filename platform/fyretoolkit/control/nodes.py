@@ -1,4 +1,4 @@
-"""What Ray says of its nodes: what each has free, and what it gave to actors that have no process yet.
+"""What Ray says of its nodes: what each has, what is free of it, and what it gave to actors that have no process yet.
 
 Asked for once a look, if at all. An actor that waits for room and one whose process is just being started look alike:
 Ray names a node for both, the one that was asked last. But what is being started has been given what it asked for.
@@ -6,9 +6,11 @@ Ray names a node for both, the one that was asked last. But what is being starte
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import ray
 from ray._private import state
@@ -16,6 +18,8 @@ from ray.core.generated import gcs_pb2
 from ray.serve._private.common import ReplicaID
 
 from fyretoolkit.core.capacity import GPU, Ask, Holding, Node, find_shortage
+from fyretoolkit.core.deployments import Deployment
+from fyretoolkit.core.nodes import NodeState, occupants_of
 
 _LIVE = (gcs_pb2.ActorTableData.PENDING_CREATION, gcs_pb2.ActorTableData.ALIVE)
 
@@ -35,17 +39,38 @@ class Nodes:
         """Whether an actor is past waiting for room: its process is up, however long it takes to become ready."""
         return any(actor.name == actor_name and actor.pid for actor in self._actors)
 
+    def states(self, deployments: Sequence[Deployment]) -> list[NodeState]:
+        """Every node that Ray knows, dead ones too, with the replicas of these deployments on it."""
+        now = int(time.time())
+        states = []
+        for each in self._records:
+            name = each["NodeID"]
+            replicas = {app: len(holdings) for app, holdings in _held(self._running[name]).items()}
+            occupants = occupants_of(replicas, deployments)
+            states.append(NodeState.from_ray(each, self._free.get(name, {}), occupants, observed_at=now))
+        return states
+
+    @cached_property
+    def _records(self) -> Sequence[Mapping[str, Any]]:
+        """Ray's own records of all nodes."""
+        found: Sequence[Mapping[str, Any]] = ray.nodes()
+        return found
+
+    @cached_property
+    def _free(self) -> Mapping[str, Mapping[str, float]]:
+        found: Mapping[str, Mapping[str, float]] = state.available_resources_per_node()
+        return found
+
     @cached_property
     def _nodes(self) -> Sequence[tuple[Node, Mapping[str, float]]]:
         """Each node that is alive, and what it gave to actors without a process."""
-        free: Mapping[str, Mapping[str, float]] = state.available_resources_per_node()
         found = []
-        for each in ray.nodes():
+        for each in self._records:
             if each["Alive"]:
                 here = self._running[each["NodeID"]]
                 node = Node(
                     labels=each["Labels"],
-                    free=free.get(each["NodeID"], {}),
+                    free=self._free.get(each["NodeID"], {}),
                     gpus=_free_gpus(round(each["Resources"].get(GPU, 0)), here),
                     held=_held(here),
                 )
@@ -71,6 +96,11 @@ class Nodes:
     @cached_property
     def _actors(self) -> Sequence[gcs_pb2.ActorTableData]:
         return [actor for actor in _actors() if actor.state in _LIVE]
+
+
+def look_at_nodes(deployments: Sequence[Deployment]) -> list[NodeState]:
+    """Every node as it is now."""
+    return Nodes().states(deployments)
 
 
 def _free_gpus(count: int, actors: Sequence[gcs_pb2.ActorTableData]) -> list[float]:

@@ -85,6 +85,8 @@ class WebhookSender:
         self._resolve = resolve or self._resolve_apart
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
+        self._known: dict[str, float] = {}
+        """What this sender has claimed and not settled, and when its lease will have ended."""
         self._outcomes = Counter(dict.fromkeys(_OUTCOMES, 0))
 
     async def run(self) -> NoReturn:
@@ -103,13 +105,18 @@ class WebhookSender:
 
     async def look(self) -> bool:
         """Begin every attempt that is due and that the limits allow. True if more may be due at once."""
+        lease_s = self._settings.webhooks.timeout_s + _LEASE_MARGIN_S
+        now = time.monotonic()
+        self._known = {member: until for member, until in self._known.items() if until > now}
         claims, is_more = await self._deliveries.claim(
             self._name,
-            lease_s=self._settings.webhooks.timeout_s + _LEASE_MARGIN_S,
+            lease_s=lease_s,
             silence=_SILENCE,
             limits=self._limits,
+            known=self._known,
         )
         for claim in claims:
+            self._known[claim.member] = time.monotonic() + lease_s
             task = asyncio.get_running_loop().create_task(self._send(claim))
             self._sending.add(task)
             task.add_done_callback(self._ended)
@@ -168,7 +175,8 @@ class WebhookSender:
                 self._schedule,
                 chance=random.random(),  # noqa: S311 - jitter
             )
-            await _patiently(lambda: self._deliveries.settle(claim, attempt, verdict))
+            if await _patiently(lambda: self._deliveries.settle(claim, attempt, verdict)):
+                self._known.pop(claim.member, None)
         except PlatformError as error:
             logger.warning("delivery %s was not settled: %s", delivery.id, error)
             return

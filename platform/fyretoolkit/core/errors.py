@@ -159,7 +159,7 @@ _REQUEST: dict[str, ErrorKind] = {
         is_retryable=True,
     ),
     "storage_full": _kind(
-        507, "The platform has no room left for this file.",
+        507, "The platform's disk has no room left for this.",
         "Delete files that are not needed any more, or ask the operator for more disk.", is_retryable=True,
     ),
     "deadline_exceeded": _kind(

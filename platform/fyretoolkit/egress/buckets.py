@@ -106,6 +106,7 @@ async def copy_object(job: Transfer, url: ParsedUrl, policy: Policy) -> Fetched:
     try:
         source = await thread.run(open_object)
         job.ensure_fits(source.size_bytes)
+        job.ensure_room(source.size_bytes)
         while chunk := await _next_part(thread, source):
             job.ensure_fits(job.spool.size_bytes + len(chunk))
             await in_thread(job.spool.write, chunk)

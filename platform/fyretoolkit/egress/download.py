@@ -179,6 +179,7 @@ async def _receive(
     size_bytes = await _place(job, url, response, progress)
     for announced in _values(response, b"content-length"):
         job.ensure_fits(job.spool.size_bytes + int(announced))
+        job.ensure_room(job.spool.size_bytes + int(announced))
     buffer, pace = bytearray(), Pace(job.timeouts.min_bytes_per_s)
     try:
         async for chunk in response.aiter_stream():

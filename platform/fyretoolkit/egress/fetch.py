@@ -44,6 +44,7 @@ async def fetch(
     policy: Policy,
     max_bytes: int,
     timeouts: Timeouts,
+    reserve_bytes: int | None = None,
     resolve: Resolver = resolve_host,
     uploads: Uploads | None = None,
     **codes: Unpack[FailureCodes],
@@ -51,16 +52,18 @@ async def fetch(
     """The content of `url`, written durably to `destination`, whose folder must exist; nothing is left on failure.
 
     `uploads` are those of the organization that gave the URL; None: it has none. The content of one is shared with
-    the upload where the file system can: it must not be written to.
+    the upload where the file system can: it must not be written to. `reserve_bytes`: as `Spool`'s.
 
     Raises:
         PlatformError: `url_not_allowed`; `not_found_code` for 404, 410 and a missing file; `too_large_code` above
-            `max_bytes`; `changed_code`, where one is given; `unreachable_code` for everything else that the source
-            did wrong, deadlines included.
+            `max_bytes`; `storage_full`, with a reserve; `changed_code`, where one is given; `unreachable_code` for
+            everything else that the source did wrong, deadlines included.
         OSError: the platform's own disk failed.
     """
     parsed = check_url(url, policy)
-    spool = Spool(destination)  # not in a thread: a cancellation there would leave its file behind
+    spool = Spool(
+        destination, reserve_bytes=reserve_bytes
+    )  # not in a thread: a cancellation there would leave its file behind
     job = Transfer(spool, destination, max_bytes, timeouts, resolve, codes, clean_filename(parsed.file_name))
     deadline = asyncio.timeout(timeouts.total_s)
     try:
@@ -143,6 +146,7 @@ async def _take(job: Transfer, url: ParsedUrl, uploads: Uploads | None) -> Fetch
 async def _copy(job: Transfer, url: ParsedUrl, file: BinaryIO, size_bytes: int) -> Fetched:
     try:
         job.ensure_fits(size_bytes)
+        job.ensure_room(size_bytes)
         while await in_thread(_copy_chunk, file, job.spool):
             job.ensure_fits(job.spool.size_bytes)  # the file may be growing
     finally:

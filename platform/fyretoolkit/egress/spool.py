@@ -10,8 +10,11 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
+
+from fyretoolkit.egress.room import require_room, room_translated
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +23,9 @@ T = TypeVar("T")
 class Spool:
     """Receives bytes for `destination`, whose folder must exist; end with `publish` or `discard`. Not thread-safe."""
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, *, reserve_bytes: int | None = None) -> None:
+        """`reserve_bytes` stay free on the disk, and one that is full is `storage_full`; None: an OSError."""
+        self._reserve_bytes = reserve_bytes
         descriptor, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name[:64]}.")
         self._file: BinaryIO = os.fdopen(descriptor, "wb")
         self._path = Path(name)
@@ -33,9 +38,16 @@ class Spool:
         """The digest of what was written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
+    def ensure_room(self, more_bytes: int) -> None:
+        """Raises `storage_full` if so much more would not leave the reserve."""
+        if self._reserve_bytes is not None:
+            require_room(self._destination.parent, more_bytes, self._reserve_bytes)
+
     def write(self, chunk: bytes | bytearray) -> None:
         """Appends `chunk`."""
-        self._file.write(chunk)
+        self.ensure_room(len(chunk))
+        with self._told():
+            self._file.write(chunk)
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
 
@@ -48,21 +60,27 @@ class Spool:
 
     def sync(self) -> None:
         """Brings what was written so far to the disk, so that `publish` has little left to do."""
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
+        with self._told():
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
 
     def publish(self) -> None:
         """Makes the file durable, then visible at the destination, replacing what was there."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._path.replace(self._destination)
-        sync_folder(self._destination.parent)
+        with self._told():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._path.replace(self._destination)
+            sync_folder(self._destination.parent)
 
     def discard(self) -> None:
         """Removes what was received; does nothing after `publish`."""
-        self._file.close()
+        with suppress(OSError):  # what it could not write is not wanted; the file is closed all the same
+            self._file.close()
         self._path.unlink(missing_ok=True)
+
+    def _told(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._reserve_bytes is None else room_translated()
 
 
 def sync_folder(folder: Path) -> None:

@@ -89,6 +89,10 @@ class Transfer:
                 self.codes["too_large_code"], f"The file is larger than the limit of {self.max_bytes} bytes."
             )
 
+    def ensure_room(self, size_bytes: int) -> None:
+        """Refuses a source of `size_bytes` for which the disk has no room."""
+        self.spool.ensure_room(size_bytes - self.spool.size_bytes)
+
     def changed(self, url: ParsedUrl) -> PlatformError | None:
         """The error of a file that became another one meanwhile; None where the other one will do."""
         code = self.codes.get("changed_code")

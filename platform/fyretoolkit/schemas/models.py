@@ -66,6 +66,8 @@ class ModelPublish(RequestModel):
 
     model_uri: Annotated[SourceUri, Field(description="Where an ONNX file or package lies.")]
     sha256: SourceSha256 = None
+    idempotency_key: IdempotencyKey | None = None
+    """Instead of the header `Idempotency-Key`: the same key gives the same answer for 24 h."""
 
 
 class ModelQuery(PageQuery):

@@ -22,7 +22,7 @@ class CreationOutcome(Enum):
     """What a call to create achieved."""
 
     CREATED = "created"
-    """The record is new."""
+    """The record, or what a call put into one, is new."""
     EXISTS = "exists"
     """A record with this id was there already; nothing changed."""
     REPLAYED = "replayed"
@@ -63,6 +63,15 @@ class Idempotency:
     answer: str
     """JSON text of the response body."""
 
+    @property
+    def stored_as(self) -> str:
+        """The Redis key that holds the answer."""
+        return keys.idempotency(self.org, self.operation, self.key)
+
+    def to_script(self) -> dict[str, object]:
+        """What a script that stores it has to know, beside the key's name."""
+        return {"fingerprint": self.fingerprint, "answer": self.answer, "ttl_s": IDEMPOTENCY_TTL_S}
+
 
 async def create(
     store: Store,
@@ -87,10 +96,9 @@ async def create(
         PlatformError: `idempotency_key_reused`, when the key was used with another body; `quota_exceeded`.
     """
     kind, org, identifier = change
-    claim = idempotency and keys.idempotency(org, idempotency.operation, idempotency.key)
     answer = await store.run(
         "create",
-        [record_key, claim or "", open_set or "", *lists],
+        [record_key, idempotency.stored_as if idempotency else "", open_set or "", *lists],
         [
             script_argument(
                 {
@@ -100,12 +108,7 @@ async def create(
                     "list_members": list(lists.values()),
                     "channel": keys.CHANGES_CHANNEL,
                     "message": change_message(kind, org, identifier),
-                    "idempotency": idempotency
-                    and {
-                        "fingerprint": idempotency.fingerprint,
-                        "answer": idempotency.answer,
-                        "ttl_s": IDEMPOTENCY_TTL_S,
-                    },
+                    "idempotency": idempotency and idempotency.to_script(),
                     "quota": _quota(next(iter(lists)), quota)
                     if quota and quota.limit and "size" not in more
                     else None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,6 +55,11 @@ class Claim:
     delivery: Delivery
     token: str
 
+    @property
+    def member(self) -> str:
+        """The delivery's name in the outbox."""
+        return f"{self.delivery.org} {self.delivery.id}"
+
 
 class DeliveryStore:
     """The repository of deliveries."""
@@ -63,12 +68,20 @@ class DeliveryStore:
         self._store = store
 
     async def claim(
-        self, sender: str, *, lease_s: float, silence: Silence, limits: ClaimLimits
+        self,
+        sender: str,
+        *,
+        lease_s: float,
+        silence: Silence,
+        limits: ClaimLimits,
+        known: Iterable[str] | None = None,
     ) -> tuple[list[Claim], bool]:
         """(what this sender is to attempt now, whether more became due than one look takes in).
 
         `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that was
-        silent for too long is due again, for whoever claims next.
+        silent for too long is due again, for whoever claims next. So is what it has besides `known`, the members of the
+        claims that it got: the answer to an earlier claim was lost, perhaps to this one, which the connection repeats.
+        None: it cannot say.
         """
         answer = await self._store.run(
             "claim_deliveries",
@@ -86,6 +99,7 @@ class DeliveryStore:
                         "of_receiver": limits.of_receiver,
                         "deliveries": keys.delivery("%o", "%d"),
                         "lanes": keys.outbox_lanes("%o"),
+                        "known": None if known is None else dict.fromkeys(known, True),
                     }
                 )
             ],
@@ -120,7 +134,7 @@ class DeliveryStore:
             [
                 script_argument(
                     {
-                        "member": f"{delivery.org} {delivery.id}",
+                        "member": claim.member,
                         "token": claim.token,
                         "fields": encode_fields(Delivery, values),
                         "clear": [name for name, value in values.items() if value is None],

@@ -241,19 +241,23 @@ class JobStore:
             return status
         return None if answer in ("missing", "fenced") else JobStatus(answer)
 
-    async def set_output(self, org: str, job_id: str, output: Mapping[str, object] | None) -> None:
-        """Attach the partial results to a job that ended without all of them; None: there are none to attach.
+    async def set_output(self, org: str, job_id: str, output: Mapping[str, object]) -> None:
+        """Attach the partial results to a job that ended without all of them.
 
-        Either way the job is assembled from now on. A record that expired meanwhile is not made anew.
+        The first to do so decides: whoever comes second may have found files gone that nobody needs any more. A record
+        that expired meanwhile is not made anew.
         """
         await self._store.run(
-            "set_output",
-            [keys.job(org, job_id), keys.UNASSEMBLED_JOBS],
-            [f"{org} {job_id}", json.dumps(encode_fields(BatchJob, {"output": output}))],
+            "set_output", [keys.job(org, job_id)], [json.dumps(encode_fields(BatchJob, {"output": output}))]
         )
 
+    async def set_assembled(self, org: str, job_id: str) -> None:
+        """Nothing is left to do about the end of this job."""
+        async with translated():
+            await self._store.redis.srem(keys.UNASSEMBLED_JOBS, f"{org} {job_id}")
+
     async def unassembled(self) -> list[tuple[str, str]]:
-        """(organization, id) of each ended job whose committed shards are not in its output."""
+        """(organization, id) of each ended job of which output is missing, or files are left that nobody reads."""
         return await self._store.read_members(keys.UNASSEMBLED_JOBS)
 
     async def recorded_ids(self) -> set[str]:

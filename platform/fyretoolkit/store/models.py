@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.lifecycles import LIVE_DEPLOYMENT, MODEL, ModelStatus, predecessors
 from fyretoolkit.core.models import Model
 from fyretoolkit.core.organizations import PUBLIC_ORG
@@ -93,16 +95,44 @@ class ModelStore:
         stored = await self._store.read_hashes([keys.model(org, name) for org, name in members])
         return [from_hash(Model, fields) for fields in stored if fields]
 
-    async def publish(self, model: Model, source_uri: str, sha256: str | None = None) -> bool:
-        """Give a model in training a source, in place of any before; False if it is not in training by now."""
+    async def publish(
+        self,
+        model: Model,
+        source_uri: str,
+        sha256: str | None = None,
+        *,
+        idempotency: Idempotency | None = None,
+    ) -> Creation:
+        """Give a model in training a source, in place of any before, and keep the answer to its idempotency key.
+
+        Refused if it is not in training by now, unless this very call was answered before.
+
+        Raises:
+            PlatformError: `idempotency_key_reused`.
+        """
         values = {
             "source_uri": source_uri,
             "source_sha256": sha256,
             "published_at": time.time(),
             "error": None,
         }
-        answer = await self._change(model, (ModelStatus.TRAINING,), values, is_preparing=True)
-        return answer[0] == "changed"
+        claim = idempotency and {
+            "name": idempotency.stored_as,
+            "call": secrets.token_hex(8),
+            **idempotency.to_script(),
+        }
+        told, *more = await self._change(
+            model, (ModelStatus.TRAINING,), values, is_preparing=True, idempotency=claim
+        )
+        match told:
+            case "changed":
+                return Creation(CreationOutcome.CREATED)
+            case "replayed":
+                return Creation(CreationOutcome.REPLAYED, more[0])
+            case "reused":
+                raise PlatformError("idempotency_key_reused")
+            case status:
+                return Creation(CreationOutcome.REFUSED, status)
 
     async def complete(self, model: Model, *, epoch: int, **values: object) -> bool:
         """What was found at the source makes the model ready; False if another was published, or it is archived."""

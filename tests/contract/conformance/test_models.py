@@ -180,6 +180,19 @@ def test_only_a_model_in_training_is_published(caller: Caller, table: dict[str, 
         error_of(caller.post(f"/models/{name}/publish", body), 409, "model_not_publishable")
 
 
+@sentence("models-12", "idem-1", "idem-6")
+def test_publishing_again_with_its_key(caller: Caller) -> None:
+    """The first answer again, though the model is ready by now; another model is another operation."""
+    name, other = training(caller), training(caller)
+    body = {"model_uri": caller.upload(lookup(), "good.onnx"), "idempotency_key": name}
+    first = caller.post(f"/models/{name}/publish", body)
+    assert inspected(caller, name)["status"] == "ready"
+    again = caller.post(f"/models/{name}/publish", body)
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in caller.post(f"/models/{other}/publish", body).headers
+
+
 @sentence("models-13")
 def test_archive(caller: Caller) -> None:
     """Twice is once."""

@@ -26,8 +26,10 @@ from tests.support.sentences import sentence
 COUNT = 5
 READING = ("cmdstat_z", "cmdstat_hgetall", "cmdstat_hmget")
 """What a page is read with; other commands are those of the replica's own watching."""
-LISTS = ["/models", "/deployments", "/jobs", "/files", "/api_keys", "/organizations"]
-OWN = [path for path in LISTS if path != "/organizations"]  # that one holds what other tests make meanwhile
+LISTS = ["/models", "/deployments", "/jobs", "/files", "/api_keys", "/organizations", "/nodes"]
+OWN = [
+    path for path in LISTS if path not in ("/organizations", "/nodes")
+]  # those hold what no test here makes
 
 Lists = dict[str, list[str]]
 

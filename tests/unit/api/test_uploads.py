@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -165,15 +165,28 @@ async def test_a_canceled_request_leaves_nothing(tmp_path: Path) -> None:
         assert left_in(tmp_path) == []
 
 
-def _full(*_: object) -> None:
+def _full(*_: object, **__: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["write", "publish", "__init__"])
+def _full_when_written(descriptor: int, *_: object) -> BinaryIO:
+    os.close(descriptor)
+    return Path("/dev/full").open("wb", buffering=0)
+
+
+FULL = {
+    "begin": ("tempfile.mkstemp", _full),
+    "write": ("os.fdopen", _full_when_written),
+    "end": ("os.fsync", _full),
+}
+
+
+@pytest.mark.parametrize("moment", FULL)
 async def test_a_disk_that_is_full_is_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(Spool, call, _full)
+    name, behaviour = FULL[moment]
+    monkeypatch.setattr(f"fyretoolkit.egress.spool.{name}", behaviour)
     assert await failure(tmp_path, Client(chunks_of(CONTENT))) == "storage_full"
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from batch import gpus
 from batch.joblog import read_events
-from batch.leftovers import assemble_left, remove_unowned
+from batch.leftovers import Leftovers, remove_unowned
 from batch.runs import Run
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
@@ -26,10 +26,13 @@ from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.models.manifest import Resources
 from fyretoolkit.store import keys
 from fyretoolkit.store.jobs import JobStore
+from tests.support.disks import free_with
 from tests.unit.batch.bench import Bench, LengthModel
 from tests.unit.batch.test_runner import ROWS, KilledError
 
 pytestmark = pytest.mark.anyio
+
+KEPT = {"output-1.jsonl", "errors-1.jsonl", "plan-1.json", "log.jsonl"}
 
 
 async def nobody(job: BatchJob) -> bool:
@@ -37,14 +40,16 @@ async def nobody(job: BatchJob) -> bool:
     return False
 
 
-async def killed_job(bench: Bench, shards: int) -> BatchJob:
+async def killed_job(
+    bench: Bench, shards: int, content: bytes = ROWS, name: str = "rows.jsonl", **more: object
+) -> BatchJob:
     """A job whose runner died with `shards` shards committed."""
 
     def die(run: Run, pending: Sequence[int], stop: threading.Event) -> None:
         bench.inline()(run, pending[:shards], stop)
         raise KilledError
 
-    job = await bench.create_job(ROWS)
+    job = await bench.create_job(content, name, **more)
     with pytest.raises(KilledError):
         await bench.run(job, work=die)
     return job
@@ -108,7 +113,7 @@ async def test_a_job_that_ends_without_a_runner_gets_its_partial_output(bench: B
     jobs = JobStore(store, 60)
     await jobs.finish(job, status)
     assert (await bench.read_job(job)).output is None
-    await assemble_left(jobs, bench.settings, nobody)
+    await Leftovers(jobs, bench.settings, nobody).look()
     assert await jobs.unassembled() == []
     await store.close()
     ended = await bench.read_job(job)
@@ -127,8 +132,40 @@ async def test_a_runner_assembles_its_own_job(bench: Bench):
     async def everybody(job: BatchJob) -> bool:
         return job.status is JobStatus.CANCELED
 
-    await assemble_left(jobs, bench.settings, everybody)
+    await Leftovers(jobs, bench.settings, everybody).look()
     assert await jobs.unassembled() == [(job.org, job.id)]
+    await store.close()
+
+
+async def test_a_storage_that_hangs_delays_nobody_elses_output(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Two deliveries of the organization hang; the third waits for them, the job without one and others do not."""
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    to = f"file://{bench.folder}/scores.jsonl"
+    hanging = [await killed_job(bench, 1, destination=to) for _ in range(3)]
+    local, other = await killed_job(bench, 1), await killed_job(bench, 1, destination=to, org="org_other")
+    for job in (*hanging, local, other):
+        await jobs.finish(job, JobStatus.CANCELED)
+    go_on, hung = threading.Event(), list[Path]()
+
+    def hang(url: str, folder: Path, *more: Any) -> Any:
+        if folder.name != other.id:
+            hung.append(folder)
+            assert go_on.wait(30)
+
+    monkeypatch.setattr("batch.runner.deliver", hang)
+    leftovers = Leftovers(jobs, bench.settings, nobody)
+
+    async def left(count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(await jobs.unassembled()) > count:
+                await leftovers.look()
+
+    await left(3)
+    assert {job_id for _, job_id in await jobs.unassembled()} == {job.id for job in hanging}
+    assert len(hung) == 2
+    go_on.set()
+    await left(0)
     await store.close()
 
 
@@ -140,7 +177,7 @@ async def test_damaged_parts_do_not_stay_to_be_assembled(bench: Bench):
     store = bench.store()
     jobs = JobStore(store, 60)
     await jobs.finish(job, JobStatus.CANCELED)
-    await assemble_left(jobs, bench.settings, nobody)
+    await Leftovers(jobs, bench.settings, nobody).look()
     assert await jobs.unassembled() == []
     await store.close()
     assert (await bench.read_job(job)).output is None
@@ -162,7 +199,7 @@ async def test_an_output_that_cannot_be_written_is_tried_again(bench: Bench, mon
         return assemble(folder, *more)
 
     monkeypatch.setattr("batch.runner.assemble_committed", no_space)
-    await assemble_left(jobs, bench.settings, nobody)
+    await Leftovers(jobs, bench.settings, nobody).look()
     assert await jobs.unassembled() == [(jobs_ended[0].org, jobs_ended[0].id)]
     await store.close()
 
@@ -171,14 +208,126 @@ async def test_a_completed_job_keeps_its_output_and_log_alone(bench: Bench):
     """Parts and the unpacked input are freed."""
     job = await bench.run(await bench.create_job(gzip.compress(ROWS), "rows.jsonl.gz"))
     assert job.status is JobStatus.COMPLETED
-    assert {path.name for path in bench.job_folder(job).iterdir()} == {
-        "output-1.jsonl",
-        "errors-1.jsonl",
-        "plan-1.json",
-        "log.jsonl",
-    }
+    assert {path.name for path in bench.job_folder(job).iterdir()} == KEPT
     assert len(bench.lines(job)) == 30
     assert bench.input_path(job).exists()
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELED, JobStatus.FAILED])
+async def test_a_job_that_did_not_complete_keeps_no_more(bench: Bench, status: JobStatus):
+    """Its partial output, the rows for a retry and its log; the input was spooled and unpacked, nobody reads it."""
+    job = await killed_job(bench, 3, gzip.compress(b'5\n"a"\n' + ROWS), "rows.jsonl.gz")
+    assert list(bench.job_folder(job).glob("input-*/*"))
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, status)
+    await Leftovers(jobs, bench.settings, nobody).look()
+    await store.close()
+    ended = await bench.read_job(job)
+    assert ended.output is not None
+    assert ended.output["failed_rows"]
+    found = {path.name for path in bench.job_folder(job).iterdir()}
+    assert found == KEPT | {"failed-rows-1", "failed-rows-1.numbers"}
+
+
+async def test_an_input_that_was_never_cut_is_freed(bench: Bench):
+    """Neither by a run that ended its job for what it found there, nor by one that died in the middle of it."""
+    damaged = await bench.run(await bench.create_job(gzip.compress(b"x" * 99)[:-9], "rows.jsonl.gz"))
+    died = await bench.create_job(ROWS)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    assert await jobs.claim_run(died.org, died.id, lease_s=60) == 1
+    (bench.job_folder(died) / "input-1").mkdir(parents=True)
+    (bench.job_folder(died) / "input-1" / ".input.fetched.x").write_bytes(ROWS)
+    await jobs.finish(died, JobStatus.CANCELED)
+    await Leftovers(jobs, bench.settings, nobody).look()
+    await store.close()
+    for job in (damaged, died):
+        assert (await bench.read_job(job)).output is None
+        assert {path.name for path in bench.job_folder(job).iterdir()} <= {"log.jsonl"}
+
+
+async def test_a_runner_that_dies_before_it_frees_the_parts_leaves_that_to_the_controller(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """The job has completed: there is no other run that would do it."""
+
+    def die(folder: Path) -> None:
+        raise KilledError
+
+    job = await bench.create_job(ROWS)
+    with monkeypatch.context() as patched:
+        patched.setattr("batch.runner.free_parts", die)
+        with pytest.raises(KilledError):
+            await bench.run(job)
+    assert list(bench.job_folder(job).glob("parts/*"))
+    store = bench.store()
+    await Leftovers(JobStore(store, 60), bench.settings, nobody).look()
+    await store.close()
+    assert {path.name for path in bench.job_folder(job).iterdir()} == KEPT
+
+
+async def test_who_assembles_second_finds_the_parts_gone_and_changes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Runner and controller may both be at it: no output is lost or called damaged."""
+    job = await killed_job(bench, 2, b'5\n"a"\n' + ROWS)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    await jobs.finish(job, JobStatus.CANCELED)
+    prefix = JobStore.committed_prefix
+
+    async def overtaken(self: JobStore, *arguments: Any) -> Any:
+        monkeypatch.setattr(JobStore, "committed_prefix", prefix)
+        await Leftovers(jobs, bench.settings, nobody).look()
+        return await self.committed_prefix(*arguments)
+
+    monkeypatch.setattr(JobStore, "committed_prefix", overtaken)
+    await Leftovers(jobs, bench.settings, nobody).look()
+    await store.close()
+    ended = await bench.read_job(job)
+    assert ended.output is not None
+    assert ended.output["failed_rows"]
+    assert "output_damaged" not in [event["event"] for event in read_events(bench.job_folder(job))]
+    assert len(bench.lines(ended)) == ended.succeeded
+
+
+async def test_a_disk_that_fills_up_ends_the_job_with_what_fits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """Typed, and at once; the committed rows are there when there is room again, and the reserve was never touched."""
+
+    def fill_after_two(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, shards[:2], stop)
+        free_with(monkeypatch, bench.settings.files.min_free_bytes + 1)
+        bench.inline()(run, shards[2:], stop)
+
+    ended = await bench.run(await bench.create_job(ROWS), work=fill_after_two)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"], ended.output) == (JobStatus.FAILED, "storage_full", None)
+    assert len(list(bench.job_folder(ended).glob("parts/*"))) == 4
+    free_with(monkeypatch, bench.settings.files.min_free_bytes + (1 << 20))
+    store = bench.store()
+    await Leftovers(JobStore(store, 60), bench.settings, nobody).look()
+    await store.close()
+    ended = await bench.read_job(ended)
+    assert [line["index"] for line in bench.lines(ended)] == list(range(4))
+
+
+async def test_an_output_that_does_not_fit_fails_the_job_and_keeps_its_parts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """They are what the API answers with until the output fits."""
+
+    def fill(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        bench.inline()(run, shards, stop)
+        free_with(monkeypatch, bench.settings.files.min_free_bytes + 1)
+
+    ended = await bench.run(await bench.create_job(ROWS), work=fill)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"], ended.output) == (JobStatus.FAILED, "storage_full", None)
+    assert (ended.succeeded, ended.is_partial) == (30, True)
+    assert len(list(bench.job_folder(ended).glob("parts/*"))) == 2 * ended.shard_count
 
 
 async def test_a_folder_goes_with_its_record(bench: Bench):
@@ -207,7 +356,7 @@ async def test_leftovers_of_an_expired_job_are_forgotten(bench: Bench):
     jobs = JobStore(store, 60)
     await jobs.finish(job, JobStatus.CANCELED)
     await store.redis.delete(keys.job(job.org, job.id))
-    await assemble_left(jobs, bench.settings, nobody)
+    await Leftovers(jobs, bench.settings, nobody).look()
     assert await jobs.unassembled() == []
     assert not await store.redis.exists(keys.job(job.org, job.id))
     await store.close()

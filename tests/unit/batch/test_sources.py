@@ -15,6 +15,7 @@ from batch.shards import Shard
 from batch.sources import Source, stage, unpack
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.spool import Spool
+from tests.support.disks import free_with
 from tests.unit.batch.bench import Bench
 
 ROWS = b'{"text": "a"}\n' * 5000
@@ -122,7 +123,7 @@ def test_a_damaged_packed_input_is_refused(tmp_path: Path, damage: str):
     codec, content = DAMAGED[damage]
     (tmp_path / "packed").write_bytes(content)
     with pytest.raises(PlatformError) as caught:
-        unpack(tmp_path / "packed", tmp_path / "input", codec, 1 << 30)
+        unpack(tmp_path / "packed", tmp_path / "input", codec, max_bytes=1 << 30)
     assert caught.value.code == "invalid_format"
     assert [entry.name for entry in tmp_path.iterdir()] == ["packed"]
 
@@ -143,7 +144,7 @@ def test_a_packed_input_of_any_size_takes_little_memory(
     content = b"0" * (48 << 20)
     packed = gzip.compress(content, 1) if codec == "gzip" else pa.compress(content, codec, asbytes=True)
     (tmp_path / "packed").write_bytes(packed)
-    unpack(tmp_path / "packed", tmp_path / "input", codec, 1 << 30)
+    unpack(tmp_path / "packed", tmp_path / "input", codec, max_bytes=1 << 30)
     assert sum(sizes) == (tmp_path / "input").stat().st_size == 48 << 20
     assert max(sizes) <= 1 << 20
 
@@ -156,7 +157,7 @@ def test_a_packed_input_that_is_cut_off_is_refused(tmp_path: Path, codec: str):
     path = tmp_path / "packed"
     path.write_bytes(packed[:-2000])
     with pytest.raises(PlatformError) as caught:
-        unpack(path, tmp_path / "input", codec, 1 << 30)
+        unpack(path, tmp_path / "input", codec, max_bytes=1 << 30)
     assert caught.value.code == "invalid_format"
     assert [entry.name for entry in tmp_path.iterdir()] == ["packed"]
 
@@ -167,7 +168,7 @@ def test_a_bomb_is_refused_while_it_unpacks(tmp_path: Path, monkeypatch: pytest.
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(b"0" * (16 << 20)))
     with pytest.raises(PlatformError) as caught:
-        unpack(path, tmp_path / "input", "gzip", 1 << 40)
+        unpack(path, tmp_path / "input", "gzip", max_bytes=1 << 40)
     assert caught.value.code == "input_too_large"
     assert [entry.name for entry in tmp_path.iterdir()] == ["bomb.gz"]
 
@@ -194,3 +195,52 @@ def test_a_change_shows_at_the_next_shard(tmp_path: Path, change: str):
             path.unlink()
     with pytest.raises(PlatformError, match="input_changed"):
         source.read(Shard(0, 0, 14, 0, 1, 1))
+
+
+class Large(BaseHTTPRequestHandler):
+    """Announces a gibibyte, and sends none of it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(1 << 30))
+        self.end_headers()
+
+
+@pytest.mark.anyio
+async def test_an_input_that_does_not_fit_is_refused_before_it_comes(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By its announced size: a mebibyte would fit, and the gibibyte would take Redis's share."""
+    free_with(monkeypatch, bench.settings.files.min_free_bytes + (1 << 20))
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Large)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/rows.jsonl"
+    try:
+        async with bench.uploads() as uploads:
+            with pytest.raises(PlatformError) as caught:
+                await stage(url, staged, bench.settings, uploads)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert caught.value.code == "storage_full"
+    assert list(staged.iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_a_disk_with_its_reserve_alone_takes_no_packed_input(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What it grows to is not known before; nothing of it stays. A file that is read where it lies needs no room."""
+    free_with(monkeypatch, bench.settings.files.min_free_bytes + len(ROWS) - 1)
+    for name, content in (("rows.jsonl", ROWS), ("rows.jsonl.gz", gzip.compress(ROWS))):
+        (bench.folder / name).write_bytes(content)
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    async with bench.uploads() as uploads:
+        await stage(f"file://{bench.folder}/rows.jsonl", staged, bench.settings, uploads)
+        with pytest.raises(PlatformError) as caught:
+            await stage(f"file://{bench.folder}/rows.jsonl.gz", staged, bench.settings, uploads)
+    assert caught.value.code == "storage_full"
+    assert list(staged.iterdir()) == []

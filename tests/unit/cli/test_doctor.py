@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -146,6 +148,50 @@ def test_a_clock_that_is_off(bare: pytest.MonkeyPatch) -> None:
     assert found["clock"]["status"] == "wrong"
     assert "s ahead of the platform's" in found["clock"]["message"]
     assert "NTP" in found["clock"]["message"]
+
+
+def _plant_in_programs(folder: Path) -> str:
+    """A PYTHONPATH on which there is an old package, and a machine with 1 GiB of free memory."""
+    old = folder / "redis-4.0.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: redis\nVersion: 4.0.0\n", "utf-8")
+    (folder / "sitecustomize.py").write_text(
+        "import psutil\nknown = psutil.virtual_memory\n"
+        "psutil.virtual_memory = lambda: known()._replace(available=1 << 30)\n",
+        "utf-8",
+    )
+    return os.pathsep.join([str(folder), *sys.path])
+
+
+def test_the_six_usual_troubles_at_once(
+    tmp_path: Path, lax_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ports, memory, Redis' durability, the GPU provider, versions, time: each is found and none hides another."""
+    config = tmp_path / "platform.yaml"
+    config.write_text("standby: {shapes: [{num_gpus: 1}]}\n", "utf-8")
+    monkeypatch.setenv("FYRE_CONFIG", str(config))
+    monkeypatch.setenv("FYRE_REDIS_URL", lax_redis)
+    monkeypatch.setenv("FYRE_API_KEY", DEMO_KEY)
+    monkeypatch.setenv("PYTHONPATH", _plant_in_programs(tmp_path / "planted"))
+    with socket.create_server(("127.0.0.1", 0)) as taken, _served(_Skewed) as url:
+        monkeypatch.setenv("FYRE_BASE_URL", url)
+        port = taken.getsockname()[1]
+        found = findings("--home", str(tmp_path / "home"), "--port", str(port))
+    sentences = {
+        "ports": "use --port",
+        "memory": "1.0 GiB are free",
+        "redis": "set appendfsync always",
+        "packages": "redis 4.0.0 is not",
+        "clock": "set both by NTP",
+        **({} if HAS_GPU else {"gpu": "set num_gpus to 0"}),
+    }
+    assert {part: each["status"] for part, each in found.items()} == {
+        **dict.fromkeys(("python", "settings", "disk", "platform", "key"), "ok"),
+        **dict.fromkeys(sentences, "wrong"),
+        **({"gpu": found["gpu"]["status"]} if HAS_GPU else {}),
+    }
+    for part, sentence in sentences.items():
+        assert sentence in found[part]["message"], found[part]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1", "ftp://localhost"])

@@ -245,6 +245,7 @@ async def test_what_a_dead_runner_left_is_assembled_beside_the_loop(
         begun.append(job.id)
         await may_go.wait()
         await jobs.set_output(job.org, job.id, {"partial": True})
+        await jobs.set_assembled(job.org, job.id)
 
     monkeypatch.setattr("batch.leftovers.assemble_partial", slow)
     for _ in range(3):
@@ -300,7 +301,7 @@ async def test_tidying_that_fails_stops_no_job(desk: Desk, cluster: Cluster, mon
     async def away(*_: object) -> None:
         raise PlatformError("unavailable")
 
-    monkeypatch.setattr(control, "assemble_left", away)
+    monkeypatch.setattr(desk.reconciler._leftovers, "look", away)
     job = await desk.create()
     await desk.reconciler.tick()
     await assembled(desk)

@@ -20,6 +20,7 @@ from fyretoolkit.models.signature import Signature, TensorSpec
 from fyretoolkit.models.spec import resolve
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
+from fyretoolkit.store.creation import CreationOutcome
 from fyretoolkit.store.deployments import DeploymentStore
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.files import FileStore
@@ -132,7 +133,7 @@ async def test_what_is_no_model_leaves_it_in_training_with_an_error(scene: Scene
     assert (model.status, model.error) == ("training", {"code": "invalid_onnx", "message": "Cut short."})
     assert await reconciler.tick() is False
     scene.preparer.error = None
-    assert await scene.models.publish(model, URI)
+    assert (await scene.models.publish(model, URI)).outcome is CreationOutcome.CREATED
     model = await scene.until(lambda model: model.status is ModelStatus.READY, reconciler)
     assert model.error is None
     assert len(scene.preparer.seen) == 2
@@ -181,7 +182,7 @@ async def test_a_source_that_was_replaced_is_given_up_at_once(scene: Scene) -> N
     scene.preparer.is_open.clear()
     reconciler = scene.reconciler()
     await scene.until(lambda _: len(scene.preparer.seen) == 1, reconciler)
-    assert await scene.models.publish(made, "https://a.example/2")
+    assert (await scene.models.publish(made, "https://a.example/2")).outcome is CreationOutcome.CREATED
     await scene.until(lambda _: scene.preparer.canceled == ["https://a.example/1"], reconciler)
     scene.preparer.is_open.set()
     model = await scene.until(lambda model: model.status is ModelStatus.READY, reconciler)

@@ -31,6 +31,7 @@ from fyretoolkit.store.deliveries import DeliveryStore, Silence
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 from tests.support.api_bench import until
+from tests.support.lossy_redis import lossy
 from tests.support.platform import free_port
 from tests.support.receivers import WILLING, receiving
 from tests.support.sentences import sentence
@@ -243,6 +244,22 @@ async def test_a_sender_that_dies_is_followed_by_another(
             (delivery,) = await bench.settled(job)
     assert [each.id for each in receivers.received] == [delivery.id] * 2
     assert len(await bench.deliveries.attempts(job.org, delivery.id)) == 1
+
+
+async def test_a_claim_whose_answer_is_lost_is_no_wait(bench: Bench, redis_url: str) -> None:
+    """The deliveries are in the sender's hands, and it knows nothing of them; their lease would be a minute."""
+    direct = bench.store
+    async with lossy(redis_url) as (proxy, url):
+        bench.store = Store(url)
+        with receiving("ok") as receivers:
+            job = await bench.ended(receivers.urls["ok"])
+            proxy.lose_reply("claim_deliveries")
+            async with bench.sending(timeout_s=60):
+                await bench.settled(job)
+        await bench.store.close()
+    bench.store = direct
+    assert proxy.lost == 1
+    assert len(receivers.received) == 1
 
 
 async def test_an_event_is_small(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fyretoolkit.core.job_queue import Line, plan_starts, position
+from fyretoolkit.settings import BatchSettings
 
 lines_strategy = st.lists(
     st.builds(
@@ -48,6 +49,17 @@ def test_one_alone_may_take_all_there_is() -> None:
     assert starts(alone, max_running=4) == ["a"] * 3
     assert starts(alone, max_running=4, max_per_organization=2) == ["a"]
     assert starts(alone, max_running=1) == []
+
+
+def test_as_delivered_the_long_jobs_of_one_leave_a_slot_to_others() -> None:
+    """Five wait and two begin; whoever comes then does not wait for their ends."""
+    batch = BatchSettings()
+    caps = {
+        "max_running": batch.max_running_jobs,
+        "max_per_organization": batch.max_running_jobs_per_organization,
+    }
+    assert starts(Line("a", 5, 0, 0), **caps) == ["a", "a"]
+    assert starts(Line("a", 3, 2, 1), Line("b", 2, 0, 0), **caps) == ["b"]
 
 
 def test_whose_cap_is_reached_holds_nobody_up() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,12 @@ class Bench:
         limits: ClaimLimits = WIDE,
         lease_s: float = 60,
         silence: Silence = PATIENT,
+        known: Sequence[str] | None = None,
     ) -> list[Claim]:
         """What this sender gets."""
-        claims, _ = await self.deliveries.claim(sender, lease_s=lease_s, silence=silence, limits=limits)
+        claims, _ = await self.deliveries.claim(
+            sender, lease_s=lease_s, silence=silence, limits=limits, known=known
+        )
         return claims
 
     async def only(self, job: BatchJob) -> Delivery:
@@ -165,6 +168,27 @@ def test_a_sender_that_listens_may_be_silent_for_longer(with_store: Run) -> None
             assert await bench.claim("other", silence=Silence(60, -1)) == []
             (taken,) = await bench.claim("other", silence=Silence(-1, 60))
         assert (await bench.claim("third", silence=Silence(60, -1)))[0].delivery == taken.delivery
+
+    with_store(scenario)
+
+
+def test_what_a_sender_has_without_knowing_it_is_due_again(with_store: Run) -> None:
+    """The answer to its claim was lost. What it knows of stays in its hands, and what others have in theirs."""
+
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        await bench.ended()
+        (known,) = await bench.claim()
+        await bench.ended()
+        (other,) = await bench.claim("two")
+        await bench.ended()
+        (lost,) = await bench.claim()
+        assert await bench.claim() == []
+        (found,) = await bench.claim(known=[known.member])
+        assert found.delivery.id == lost.delivery.id
+        assert await bench.deliveries.counts() == {"waiting": 0, "sending": 3}
+        for claim in (known, other, found):
+            assert await bench.deliveries.settle(claim, OK, DELIVERED)
 
     with_store(scenario)
 

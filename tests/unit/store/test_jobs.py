@@ -245,30 +245,45 @@ def test_a_run_leaves_its_last_sign_of_life(with_store: Run) -> None:
     with_store(scenario)
 
 
-def test_an_end_without_output_is_noted_until_the_output_is_there(with_store: Run) -> None:
-    """The set names the job from its end to `set_output`, which expects nothing of who calls it."""
+def test_an_end_is_noted_until_nothing_is_left_to_do(with_store: Run) -> None:
+    """With an output or without: somebody has to free what nobody reads."""
 
     async def scenario(store: Store) -> None:
         jobs = JobStore(store, TTL_S)
-        job = await committed_job(jobs)
+        completed, canceled = await committed_job(jobs), await committed_job(jobs)
         assert await jobs.unassembled() == []
-        await jobs.finish(job, JobStatus.CANCELED)
-        assert await jobs.unassembled() == [(job.org, job.id)]
-        await jobs.set_output(job.org, job.id, {"partial": True})
+        await jobs.finish(completed, JobStatus.COMPLETED, epoch=1, output={"partial": False})
+        await jobs.finish(canceled, JobStatus.CANCELED)
+        await jobs.set_output(canceled.org, canceled.id, {"partial": True})
+        assert set(await jobs.unassembled()) == {(job.org, job.id) for job in (completed, canceled)}
+        for job in (completed, canceled):
+            await jobs.set_assembled(job.org, job.id)
         assert await jobs.unassembled() == []
-        after = await jobs.get(job.org, job.id)
-        assert after is not None
-        assert after.output == {"partial": True}
 
     with_store(scenario)
 
 
-def test_an_end_with_output_or_without_shards_is_not_noted(with_store: Run) -> None:
-    """There is nothing to assemble."""
+def test_the_first_output_of_a_job_stays(with_store: Run) -> None:
+    """The second one may lack what the first one's author has freed."""
 
     async def scenario(store: Store) -> None:
         jobs = JobStore(store, TTL_S)
-        await jobs.finish(await committed_job(jobs), JobStatus.COMPLETED, epoch=1, output={"partial": False})
+        job = await committed_job(jobs)
+        await jobs.finish(job, JobStatus.CANCELED)
+        for output in ({"partial": True, "failed_rows": {"count": 1}}, {"partial": True}):
+            await jobs.set_output(job.org, job.id, output)
+        after = await jobs.get(job.org, job.id)
+        assert after is not None
+        assert after.output == {"partial": True, "failed_rows": {"count": 1}}
+
+    with_store(scenario)
+
+
+def test_the_end_of_a_job_that_never_ran_is_not_noted(with_store: Run) -> None:
+    """It has no folder."""
+
+    async def scenario(store: Store) -> None:
+        jobs = JobStore(store, TTL_S)
         await jobs.create(queued := new_job())
         await jobs.finish(queued, JobStatus.CANCELED)
         assert await jobs.unassembled() == []
@@ -286,7 +301,6 @@ def test_an_output_that_comes_too_late_revives_no_record(with_store: Run) -> Non
         await store.redis.delete(keys.job(job.org, job.id))
         await jobs.set_output(job.org, job.id, {"partial": True})
         assert not await store.redis.exists(keys.job(job.org, job.id))
-        assert await jobs.unassembled() == []
 
     with_store(scenario)
 

@@ -15,7 +15,7 @@ from fyretoolkit.core.models import Model
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.creation import CreationOutcome
+from fyretoolkit.store.creation import Creation, CreationOutcome
 from fyretoolkit.store.deployments import Assignment, DeploymentStore
 from fyretoolkit.store.fencing import FencedError
 from fyretoolkit.store.models import ModelStore
@@ -115,7 +115,7 @@ def test_a_model_with_a_source_waits_to_be_prepared(with_store: Run) -> None:
         assert {model.id for model in await models.preparing()} == {"a", "b", "c"}
         later = await models.get("org_a", "later")
         assert later is not None
-        assert await models.publish(later, URI)
+        assert (await models.publish(later, URI)).outcome is CreationOutcome.CREATED
         by_id = {model.id: model for model in await models.preparing()}
         assert by_id.keys() == {"a", "b", "c", "later"}
         assert await models.complete(by_id["a"], epoch=epoch, artifact="f" * 64)
@@ -133,7 +133,9 @@ def test_what_is_found_at_an_older_source_is_dropped(with_store: Run) -> None:
         models, first = ModelStore(store), given()
         epoch = await DeploymentStore(store, 100).new_controller_epoch()
         await models.register(first)
-        assert await models.publish(first, "https://a.example/second.onnx")
+        assert (
+            await models.publish(first, "https://a.example/second.onnx")
+        ).outcome is CreationOutcome.CREATED
         assert not await models.complete(first, epoch=epoch, artifact="1" * 64)
         assert not await models.give_up(first, {"code": "invalid_onnx", "message": "."}, epoch=epoch)
         second = await models.get("org_a", "m")
@@ -162,7 +164,7 @@ def test_publishing_again_forgets_the_error(with_store: Run) -> None:
         failed = await models.get("org_a", "m")
         assert failed is not None
         assert failed.error == {"code": "invalid_onnx", "message": "Cut short."}
-        assert await models.publish(failed, URI)
+        assert (await models.publish(failed, URI)).outcome is CreationOutcome.CREATED
         again = await models.get("org_a", "m")
         assert again is not None
         assert (again.error, again.is_preparing) == (None, True)
@@ -178,7 +180,7 @@ def test_only_a_model_in_training_takes_a_source(with_store: Run, status: str) -
         models, model = ModelStore(store), new_model(status=status)
         epoch = await DeploymentStore(store, 100).new_controller_epoch()
         await models.register(model)
-        assert not await models.publish(model, URI)
+        assert await models.publish(model, URI) == Creation(CreationOutcome.REFUSED, status)
         assert not await models.complete(model, epoch=epoch, artifact="f" * 64)
         assert await models.get("org_a", "m") == model
         assert await models.preparing() == []

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from fyretoolkit.api.dependencies import Parts, Reader, Writer, json_body
 from fyretoolkit.api.idempotency import claim_of, created, find_replay, replayed
-from fyretoolkit.api.openapi import creation_headers, failures, request_body
+from fyretoolkit.api.openapi import creation_headers, failures, replay_header, request_body
 from fyretoolkit.api.pages import fill_page, invalid_cursor
 from fyretoolkit.api.services import Services
 from fyretoolkit.api.sources import content_source
@@ -100,30 +101,46 @@ async def get_model(model_id: str, principal: Reader, services: Parts) -> ModelR
 @router.post(
     COLLECTION + "/{model_id}/publish",
     summary="Publish the content of a model in training",
-    responses=failures("model_not_found", "file_not_found", "model_not_publishable", "url_not_allowed"),
+    response_model=ModelResource,
+    responses={
+        **replay_header(200),
+        **failures(
+            "model_not_found",
+            "file_not_found",
+            "idempotency_key_reused",
+            "model_not_publishable",
+            "url_not_allowed",
+        ),
+    },
     openapi_extra=request_body(ModelPublish),
 )
 async def publish_model(
     model_id: str,
+    request: Request,
     principal: Writer,
     services: Parts,
     body: Annotated[ModelPublish, Depends(json_body(ModelPublish))],
-) -> ModelResource:
+) -> Response:
     """The model is `ready` once the content at `model_uri` passed inspection.
 
     Of several publications before that, the last one counts.
     """
+    claim = claim_of(request, principal, body)
     model = await _own_model(services, principal, model_id)
-    if model.status is ModelStatus.TRAINING:
-        source = await content_source(services, principal.org, body.model_uri, model.id)
-        if await services.models.publish(model, source.uri, body.sha256):
-            return await _answer(services, principal, model_id)
-        model = await _own_model(services, principal, model_id)
-    raise PlatformError(
-        "model_not_publishable",
-        f"Model {model.id} is {model.status}, not training. Register other content under another id with POST /models.",
-        details={"status": model.status},
+    # Looked for after the model was read: what made it ready since then has left its answer.
+    if (first := await find_replay(services.store, claim)) is not None:
+        return replayed(first, status=200)
+    if model.status is not ModelStatus.TRAINING:
+        raise _not_publishable(model.id, model.status)
+    source = await content_source(services, principal.org, body.model_uri, model.id)
+    published = replace(model, source_uri=source.uri, source_sha256=body.sha256, error=None)
+    answer = resource_of(services, principal, published).to_json()
+    publication = await services.models.publish(
+        model, source.uri, body.sha256, idempotency=claim.with_answer(answer) if claim else None
     )
+    if publication.outcome is CreationOutcome.REFUSED:
+        raise _not_publishable(model.id, publication.answer)
+    return created(publication, answer, status=200)
 
 
 @router.post(
@@ -213,6 +230,14 @@ async def _answer(services: Services, principal: Principal, model_id: str) -> Mo
     model = await known_model(services, principal.org, model_id)
     await services.routes.refresh_if_changed()
     return resource_of(services, principal, model)
+
+
+def _not_publishable(model_id: str, status: str | None) -> PlatformError:
+    return PlatformError(
+        "model_not_publishable",
+        f"Model {model_id} is {status}, not training. Register other content under another id with POST /models.",
+        details={"status": status},
+    )
 
 
 def _conflict(model_id: str) -> PlatformError:

@@ -17,6 +17,7 @@ from fyretoolkit.client.asynchronous.files import AsyncFiles
 from fyretoolkit.client.asynchronous.jobs import AsyncJobs
 from fyretoolkit.client.asynchronous.metrics import AsyncMetrics
 from fyretoolkit.client.asynchronous.models import AsyncModels
+from fyretoolkit.client.asynchronous.nodes import AsyncNodes
 from fyretoolkit.client.asynchronous.organizations import AsyncOrganizations
 from fyretoolkit.client.asynchronous.predictions import AsyncPredictions
 from fyretoolkit.client.asynchronous.transport import AsyncTransport
@@ -72,6 +73,7 @@ class AsyncClient:
         self.metrics: AsyncMetrics = AsyncMetrics(transport)
         self.api_keys: AsyncApiKeys = AsyncApiKeys(transport)
         self.organizations: AsyncOrganizations = AsyncOrganizations(transport)
+        self.nodes: AsyncNodes = AsyncNodes(transport)
         self.webhooks: AsyncWebhooks = AsyncWebhooks(transport)
 
     async def predict(

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from fyretoolkit.client.asynchronous.files import AsyncFiles
-from fyretoolkit.client.asynchronous.metrics import AsyncMetrics
+from fyretoolkit.client.asynchronous.metrics import AsyncMetrics, Period
 from fyretoolkit.client.asynchronous.pages import AsyncPage, async_page_of
 from fyretoolkit.client.asynchronous.transport import AsyncTransport
 from fyretoolkit.client.calls import create, delete, get, left_in, path_of, post, send_json
@@ -83,9 +83,9 @@ class AsyncDeployment(DeploymentResource):
         """Requests in flight finish, then its replicas are freed."""
         return await AsyncDeployments(self._transport).delete(self.id)
 
-    async def metrics(self) -> MetricsResource:
-        """What it did in the last hour."""
-        return await AsyncMetrics(self._transport).get(self.id)
+    async def metrics(self, *, period: Period | None = None) -> MetricsResource:
+        """What it did, in the last hour unless `period` says otherwise."""
+        return await AsyncMetrics(self._transport).get(self.id, period=period)
 
     async def _looks(self, timeout: float | None) -> AsyncIterator[AsyncDeployment]:
         """The deployment again and again until it is ready; one that failed is shown before that is raised."""

@@ -63,12 +63,19 @@ class AsyncModels:
         return await self._transport.fetch(get(path_of("models", model_id)), ModelResource)
 
     async def publish(
-        self, model_id: str, model_uri: str | PathLike[str], *, sha256: str | None = None
+        self,
+        model_id: str,
+        model_uri: str | PathLike[str],
+        *,
+        sha256: str | None = None,
+        idempotency_key: str | None = None,
     ) -> ModelResource:
         """Gives a model in training its content, which may be a local file."""
-        uri = await AsyncFiles(self._transport).uri_of(model_uri)
-        call = post(path_of("models", model_id, "publish"), is_repeatable=True, model_uri=uri, sha256=sha256)
-        return await self._transport.fetch(call, ModelResource)
+        uri = await AsyncFiles(self._transport).uri_of(model_uri, idempotency_key)
+        path = path_of("models", model_id, "publish")
+        return await self._transport.fetch(
+            create(path, idempotency_key, model_uri=uri, sha256=sha256), ModelResource
+        )
 
     async def archive(self, model_id: str) -> ModelResource:
         """It cannot be deployed any more; its record and content stay."""

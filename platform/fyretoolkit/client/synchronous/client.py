@@ -28,6 +28,7 @@ from fyretoolkit.client.synchronous.files import Files
 from fyretoolkit.client.synchronous.jobs import Jobs
 from fyretoolkit.client.synchronous.metrics import Metrics
 from fyretoolkit.client.synchronous.models import Models
+from fyretoolkit.client.synchronous.nodes import Nodes
 from fyretoolkit.client.synchronous.organizations import Organizations
 from fyretoolkit.client.synchronous.predictions import Predictions
 from fyretoolkit.client.synchronous.transport import Transport
@@ -73,6 +74,7 @@ class Client:
         self.metrics: Metrics = Metrics(transport)
         self.api_keys: ApiKeys = ApiKeys(transport)
         self.organizations: Organizations = Organizations(transport)
+        self.nodes: Nodes = Nodes(transport)
         self.webhooks: Webhooks = Webhooks(transport)
 
     def predict(

@@ -15,7 +15,7 @@ from fyretoolkit.client.progress import ShowEvent, event_printer
 from fyretoolkit.client.retries import Polling
 from fyretoolkit.client.seams import sleep
 from fyretoolkit.client.synchronous.files import Files
-from fyretoolkit.client.synchronous.metrics import Metrics
+from fyretoolkit.client.synchronous.metrics import Metrics, Period
 from fyretoolkit.client.synchronous.pages import Page, page_of
 from fyretoolkit.client.synchronous.transport import Transport
 from fyretoolkit.client.unset import UNSET, Unset
@@ -84,9 +84,9 @@ class Deployment(DeploymentResource):
         """Requests in flight finish, then its replicas are freed."""
         return Deployments(self._transport).delete(self.id)
 
-    def metrics(self) -> MetricsResource:
-        """What it did in the last hour."""
-        return Metrics(self._transport).get(self.id)
+    def metrics(self, *, period: Period | None = None) -> MetricsResource:
+        """What it did, in the last hour unless `period` says otherwise."""
+        return Metrics(self._transport).get(self.id, period=period)
 
     def _looks(self, timeout: float | None) -> Iterator[Deployment]:
         """The deployment again and again until it is ready; one that failed is shown before that is raised."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from fyretoolkit.client.calls import get, path_of
 from fyretoolkit.client.synchronous.transport import Transport
 from fyretoolkit.schemas.metrics import MetricsResource
+
+Period: TypeAlias = Literal["5m", "1h", "24h", "7d"]
 
 
 class Metrics:
@@ -16,9 +18,7 @@ class Metrics:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def get(
-        self, deployment_id: str, *, period: Literal["5m", "1h", "24h", "7d"] | None = None
-    ) -> MetricsResource:
+    def get(self, deployment_id: str, *, period: Period | None = None) -> MetricsResource:
         """Requests, latency, errors and throughput, at most two seconds old; of the last hour unless `period` says."""
         call = get(path_of("metrics", deployment_id), period=period)
         return self._transport.fetch(call, MetricsResource)

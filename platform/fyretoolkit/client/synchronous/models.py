@@ -60,12 +60,19 @@ class Models:
         return self._transport.fetch(get(path_of("models", model_id)), ModelResource)
 
     def publish(
-        self, model_id: str, model_uri: str | PathLike[str], *, sha256: str | None = None
+        self,
+        model_id: str,
+        model_uri: str | PathLike[str],
+        *,
+        sha256: str | None = None,
+        idempotency_key: str | None = None,
     ) -> ModelResource:
         """Gives a model in training its content, which may be a local file."""
-        uri = Files(self._transport).uri_of(model_uri)
-        call = post(path_of("models", model_id, "publish"), is_repeatable=True, model_uri=uri, sha256=sha256)
-        return self._transport.fetch(call, ModelResource)
+        uri = Files(self._transport).uri_of(model_uri, idempotency_key)
+        path = path_of("models", model_id, "publish")
+        return self._transport.fetch(
+            create(path, idempotency_key, model_uri=uri, sha256=sha256), ModelResource
+        )
 
     def archive(self, model_id: str) -> ModelResource:
         """It cannot be deployed any more; its record and content stay."""

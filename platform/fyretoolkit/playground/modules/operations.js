@@ -1,9 +1,10 @@
-// For admin keys: the organization's deployments as they run; scale, roll out, roll back, drain; what the parts say.
+// For admin keys: the organization's deployments as they run; scale, roll out, roll back, drain; what the parts say; nodes.
 
 import { forget } from "./account.js";
 import { failure, statusPill } from "./answer.js";
 import { button, fill, h, labelled } from "./dom.js";
 import { pause, send } from "./http.js";
+import { showNodes } from "./nodes.js";
 import { notify } from "./notices.js";
 import { clock } from "./words.js";
 
@@ -12,16 +13,19 @@ const REFRESH_MS = 3000;
 export async function operationsView({ signal }) {
   const parts = h("div", { class: "parts" });
   const place = h("div", { class: "deployments" }, h("p", { class: "loading" }, "Reading the deployments …"));
+  const nodes = h("section", { class: "nodes" });
   const open = new Set();
 
   async function show() {
-    const [ready, answer] = await Promise.all([
+    const [ready, answer, machines] = await Promise.all([
       send({ method: "GET", path: "/readyz", key: null, signal }),
       send({ method: "GET", path: "/deployments?limit=100", signal }),
+      send({ method: "GET", path: "/nodes?limit=100", signal }),
     ]);
     fill(parts, checks(ready));
     if (!answer.ok) fill(place, failure(answer, { retry: show }));
     else if (!place.contains(document.activeElement)) fill(place, listed(answer.json.data, { open, show }));
+    showNodes(nodes, machines, { deployments: answer.ok ? answer.json.data : [], retry: show });
   }
   async function keepShowing() {
     await show();
@@ -34,7 +38,7 @@ export async function operationsView({ signal }) {
   return h("article", { class: "view" },
     h("h1", { tabindex: "-1" }, "Operations"),
     h("p", { class: "lead" }, "Your organization's deployments as they run now. Changes are on disk before they are confirmed."),
-    parts, place);
+    parts, place, nodes);
 }
 
 function checks(answer) {

@@ -39,6 +39,7 @@ export const SDK = {
   get_api_key: { call: "api_keys.get", positional: ["key_id"] },
   rotate_api_key: { call: "api_keys.rotate", positional: ["key_id"] },
   revoke_api_key: { call: "api_keys.revoke", positional: ["key_id"] },
+  list_nodes: { call: "nodes.list" },
   create_organization: { call: "organizations.create", positional: ["name"] },
   list_organizations: { call: "organizations.list" },
   get_organization: { call: "organizations.get", positional: ["organization_id"] },

@@ -2,13 +2,23 @@
 -- KEYS: 1 record, 2 controller epoch, 3 models being prepared, 4 list of the models with the new status ('' if it
 --   stays), 5.. lists of the models with the statuses in `from`
 -- ARGV: 1 JSON {from[], fields, clear[], member, list_member, channel, message, is_preparing?, epoch?, publication?,
---   unused?{deployments, by_model, prefix, live[]}}
+--   unused?{deployments, by_model, prefix, live[]}, idempotency?{name, call, fingerprint, answer, ttl_s}}
 -- A change decided on an older `publication` is refused; `is_preparing` begins a new one. `unused` names the lists of
 -- the organization's deployments, what their records' keys begin with, and the statuses of those that are in the way,
--- of which no more than 100 are told.
--- Returns {'changed'} | {'fenced'} | {'missing'} | {'superseded'} | {'in_use', deployment..} | {status in the way}
+-- of which no more than 100 are told. `idempotency` is the key `name` with the answer to keep under it: written with the
+-- change; if it is there, nothing is changed, and its answer is told unless this very `call` wrote it.
+-- Returns {'changed'} | {'replayed', answer} | {'reused'} | {'fenced'} | {'missing'} | {'superseded'} | {'in_use', deployment..} | {status in the way}
 local spec = cjson.decode(ARGV[1])
 if spec.epoch and redis.call('GET', KEYS[2]) ~= spec.epoch then return {'fenced'} end
+local idempotency = spec.idempotency
+if idempotency then
+  local first = redis.call('HMGET', idempotency.name, 'fingerprint', 'answer', 'call')
+  if first[1] then
+    if first[1] ~= idempotency.fingerprint then return {'reused'} end
+    if first[3] == idempotency.call then return {'changed'} end
+    return {'replayed', first[2]}
+  end
+end
 local model = redis.call('HMGET', KEYS[1], 'status', 'publication', 'id')
 if not model[1] then return {'missing'} end
 local legal = false
@@ -46,6 +56,11 @@ end
 if KEYS[4] ~= '' then
   for i = 5, #KEYS do redis.call('ZREM', KEYS[i], spec.list_member) end
   redis.call('ZADD', KEYS[4], 0, spec.list_member)
+end
+if idempotency then
+  redis.call('HSET', idempotency.name, 'call', idempotency.call,
+    'fingerprint', idempotency.fingerprint, 'answer', idempotency.answer)
+  redis.call('EXPIRE', idempotency.name, idempotency.ttl_s)
 end
 redis.call('PUBLISH', spec.channel, spec.message)
 return {'changed'}

@@ -3,9 +3,10 @@
 -- as far as the limits let it; a lane or an organization at its limit is passed over, and they are at most as many as
 -- there are deliveries in hands, so a claim costs the same however much waits. What is in the hands of a sender that
 -- was not heard of for a while is due again, sooner if its connection is gone too: nobody listens on its channel. So is
--- what is in anyone's beyond its lease.
+-- what is in anyone's beyond its lease, and what a sender has without knowing it: the answer to its claim was lost.
 -- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders
--- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes}
+-- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes,
+--   known? {member: true} of what the sender knows to be in its hands}
 -- `deliveries`, `lanes`: the names of a record and of an organization's lanes, with %o for the organization and %d.
 -- Returns {whether more is due, {token, fields}...}
 local spec = cjson.decode(ARGV[1])
@@ -47,7 +48,8 @@ end
 local sending = redis.call('HGETALL', KEYS[3])
 for i = 1, #sending, 2 do
   local sender, until_ms, receiver = sending[i + 1]:match('^(%S+) (%d+) (.*)$')
-  if has_died(sender) or tonumber(until_ms) <= now_ms then
+  local is_lost = sender == spec.sender and spec.known and not spec.known[sending[i]]
+  if is_lost or has_died(sender) or tonumber(until_ms) <= now_ms then
     redis.call('HDEL', KEYS[3], sending[i])
     redis.call('ZADD', KEYS[1], time[1], sending[i])
   else

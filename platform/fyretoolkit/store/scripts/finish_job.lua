@@ -1,5 +1,5 @@
 -- Give a job its one terminal status, with the outbox row of its webhook in the same step.
--- A job that ends without its output but with committed shards is noted, so that somebody assembles them.
+-- A job of which a run began is noted, so that somebody assembles what it committed and frees what nobody reads.
 -- KEYS: 1 record, 2 shards, 3 open jobs, 4 delivery ('' if no webhook), 5 outbox, 6 unassembled jobs,
 --   7 queued jobs, 8 running jobs, 9 the job's deliveries
 -- ARGV: 1 JSON {from[], fields, epoch?, member, ttl_s, delivery?, delivery_member?, delivery_message?, channel,
@@ -18,9 +18,7 @@ redis.call('ZREM', KEYS[7], spec.member)
 redis.call('ZREM', KEYS[8], spec.member)
 redis.call('EXPIRE', KEYS[1], spec.ttl_s)
 redis.call('EXPIRE', KEYS[2], spec.ttl_s)
-if not spec.fields.output and redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('SADD', KEYS[6], spec.member)
-end
+if tonumber(job[2] or '0') > 0 then redis.call('SADD', KEYS[6], spec.member) end
 if KEYS[4] ~= '' then
   local time = redis.call('TIME')
   for field, value in pairs(spec.delivery) do redis.call('HSET', KEYS[4], field, value) end
