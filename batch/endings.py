@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from batch.assembly import Output, assemble
+from batch.failed_rows import FailedRows
 from batch.parts import Part
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, ShardCounts
@@ -70,6 +71,18 @@ def assemble_committed(
             epoch=job.epoch,
             is_partial=is_partial,
         )
+
+
+def stored_output(
+    output: Output | None, kept: FailedRows | None, *, is_delivered: bool
+) -> dict[str, object] | None:
+    """The output as the job has it, with the failed rows that were `kept`; `delivered`: its destination has it too."""
+    if output is None:
+        return None
+    stored = output.to_json()
+    if kept is not None:
+        stored["failed_rows"] = kept.to_json()
+    return stored | {"delivered": True} if is_delivered else stored
 
 
 def free_parts(folder: Path) -> None:

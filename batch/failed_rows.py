@@ -50,12 +50,13 @@ class FailedRows:
 
 
 def keep_failed_rows(
-    folder: Path, plan: Plan, source: Source, parts: Mapping[int, Part], epoch: int
+    folder: Path, plan: Plan, source: Source, parts: Mapping[int, Part], epoch: int, *, reserve_bytes: int = 0
 ) -> FailedRows | None:
     """Copy the rows that are in the errors of these shards' parts; None if there are none.
 
     Raises:
-        PlatformError: `input_changed`, the input is not there any more as it was read.
+        PlatformError: `input_changed`, the input is not there any more as it was read; `storage_full`, the copy would
+            not leave `reserve_bytes` on the disk.
         FileNotFoundError: a part is gone.
     """
     failing = [shard for shard in sorted(parts) if parts[shard].errors.size_bytes]
@@ -63,7 +64,7 @@ def keep_failed_rows(
         return None
     kept = FailedRows(f"failed-rows-{epoch}", f"failed-rows-{epoch}.numbers", 0)
     count = 0
-    rows, numbers = Spool(folder / kept.rows), Spool(folder / kept.numbers)
+    rows, numbers = (Spool(folder / name, reserve_bytes=reserve_bytes) for name in (kept.rows, kept.numbers))
     try:
         for index in failing:
             shard = plan.shards[index]
@@ -95,11 +96,13 @@ def _records(shard: Shard, source: Source, plan: Plan, failed: Numbers) -> Itera
     spans = split_records(chunk, plan.format)
     own = read_numbers(source, shard)
     places = failed - shard.first_record if own is None else np.searchsorted(own[:, 0], failed)
+    failing = []
     for place in places.tolist():
         end = spans[place].end
         end += end < len(chunk) and chunk[end] == _CR
         end += end < len(chunk) and chunk[end] == _LF
-        yield chunk[spans[place].start : end]
+        failing.append(chunk[spans[place].start : end])
+    yield b"".join(failing)  # at once: for each block the disk is asked for room
 
 
 def _blocks(source: Source, shard: Shard) -> Iterator[bytes]:

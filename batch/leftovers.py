@@ -15,7 +15,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from batch.runner import assemble_partial
+from batch.partials import assemble_partial
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_id
 from fyretoolkit.core.jobs import PREFIX, BatchJob

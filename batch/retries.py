@@ -11,8 +11,7 @@ from typing import Any, cast
 
 from anyio import to_thread
 
-from batch.assembly import Output
-from batch.failed_rows import keep_failed_rows, take_failed_rows
+from batch.failed_rows import FailedRows, keep_failed_rows, take_failed_rows
 from batch.joblog import JobLog
 from batch.parts import Part
 from batch.shards import Layout, Plan
@@ -24,29 +23,31 @@ from fyretoolkit.store.jobs import JobStore
 
 
 def keep_for_retry(
-    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], output: Output | None
-) -> dict[str, object] | None:
-    """The output as the job stores it, with the failed rows that were kept.
+    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], reserve_bytes: int
+) -> FailedRows | None:
+    """The failed rows of these shards, kept; None if there are none, or they are lost.
 
     A job ends as it would without them if the input was changed or removed meanwhile, or a file of the job is damaged;
     its log says so.
+
+    Raises:
+        PlatformError: `storage_full`, they would not leave `reserve_bytes` on the disk.
     """
-    if output is None:
-        return None
-    stored = output.to_json()
     plan = cast(Mapping[str, Any], job.plan or {})
     try:
-        kept = keep_failed_rows(
+        return keep_failed_rows(
             folder,
             Plan.from_json((folder / str(plan["shards"])).read_bytes()),
             Source.from_json(plan["source"]),
             {shard: Part.from_json(cast(Any, counts.part)) for shard, counts in committed.items()},
             job.epoch,
+            reserve_bytes=reserve_bytes,
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError, PlatformError) as error:
+        if isinstance(error, PlatformError) and error.code == "storage_full":
+            raise
         JobLog(folder, job.epoch).append("failed_rows_lost", error=f"{type(error).__name__}: {error}"[:1000])
-        return stored
-    return stored if kept is None else {**stored, "failed_rows": kept.to_json()}
+        return None
 
 
 async def take_retried(

@@ -20,11 +20,12 @@ from anyio import to_thread
 
 from batch.background import in_background, in_thread_of_its_own
 from batch.destinations import StoppedError, deliver
-from batch.endings import Ending, assemble_committed, decide_ending, free_input, free_parts
+from batch.endings import Ending, assemble_committed, decide_ending, stored_output
 from batch.failpoints import reach_async
 from batch.gpus import require_gpus
 from batch.joblog import JobLog
 from batch.layouts import read_layout
+from batch.partials import assemble_partial
 from batch.pipeline import run_shards
 from batch.retries import keep_for_retry, take_retried
 from batch.runs import Run, RunOverError, is_final
@@ -198,17 +199,8 @@ class BatchRunner:
         output = None
         await reach_async("assemble.before")
         if ending.status is JobStatus.COMPLETED:
-            committed = await self._jobs.committed(self._org, self._job_id)
             try:
-                reserve_bytes = self._settings.files.min_free_bytes
-                assembled = await to_thread.run_sync(
-                    assemble_committed, self._folder, job, committed, ending.status, reserve_bytes
-                )
-                if assembled and job.destination:
-                    await to_thread.run_sync(
-                        deliver, job.destination, self._folder, assembled, self._settings, self._stop
-                    )
-                output = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, assembled)
+                output = await self._whole_output(job)
             except StoppedError as stopped:
                 raise RunOverError from stopped
             except PlatformError as damage:
@@ -220,12 +212,26 @@ class BatchRunner:
             ending.status,
             epoch=self._epoch,
             error=ending.error_json(),
-            output=_stored(output, is_delivered=job.destination is not None),
+            output=output,
         )
         await reach_async("finish.after")
         self._log("run_ended", status=status, code=ending.error.code if ending.error else None)
         if status is not None:
             await self._tidy(job)
+
+    async def _whole_output(self, job: BatchJob) -> dict[str, object] | None:
+        """The output of a job that has every shard, at its destination too: the last thing that can fail."""
+        committed = await self._jobs.committed(self._org, self._job_id)
+        reserve_bytes = self._settings.files.min_free_bytes
+        kept = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, reserve_bytes)
+        assembled = await to_thread.run_sync(
+            assemble_committed, self._folder, job, committed, JobStatus.COMPLETED, reserve_bytes
+        )
+        if assembled and job.destination:
+            await to_thread.run_sync(
+                deliver, job.destination, self._folder, assembled, self._settings, self._stop
+            )
+        return stored_output(assembled, kept, is_delivered=job.destination is not None)
 
     async def _leave(self, job: BatchJob) -> None:
         """The run was stopped: end the job if its deadline did it, attach what is there if it was canceled."""
@@ -317,57 +323,3 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
     finally:
         spool.discard()
     return plan
-
-
-async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
-    """Attach what was committed to a job that ended without all of it, and free what nobody reads any more.
-
-    Its runner does, or else the controller. Both may at once: they write the same bytes, the first output stays, and
-    who is late finds the parts gone. Parts go when the output is in the record; those that are damaged stay, for the
-    API shows what it can of them. The input goes in any case: the failed rows of the output were copied from it.
-
-    Raises:
-        PlatformError: `storage_full`: the committed parts are all there is for now.
-    """
-    job = await jobs.get(job.org, job.id) or job
-    folder = settings.jobs_dir / job.id
-    is_damaged = job.output is None and not await _attach_committed(jobs, job, folder, settings)
-    await to_thread.run_sync(free_input if is_damaged else free_parts, folder)
-    await jobs.set_assembled(job.org, job.id)
-
-
-async def _attach_committed(jobs: JobStore, job: BatchJob, folder: Path, settings: Settings) -> bool:
-    """Whether the output is attached, or there is none to attach; if not, the job's log says what is damaged.
-
-    The output is the whole shards before the first gap, which progress counts: who read them while the job was running
-    has read the beginning of it.
-    """
-    committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
-    if not committed or not await to_thread.run_sync(folder.is_dir):
-        return True
-    output, is_delivered, damage = None, False, None
-    reserve_bytes = settings.files.min_free_bytes
-    try:
-        assembled = await to_thread.run_sync(
-            assemble_committed, folder, job, committed, JobStatus.FAILED, reserve_bytes
-        )
-        output = await to_thread.run_sync(keep_for_retry, folder, job, committed, assembled)
-        if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
-            await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
-            is_delivered = True
-    except PlatformError as error:
-        if error.code == "storage_full":
-            raise
-        damage = error
-    if stored := _stored(output, is_delivered=is_delivered):
-        await jobs.set_output(job.org, job.id, stored)
-    current = await jobs.get(job.org, job.id)
-    is_attached = current is None or current.output is not None
-    if damage is not None and not (is_attached and output is None):
-        JobLog(folder, job.epoch).append("output_damaged", error=damage.message)
-    return is_attached
-
-
-def _stored(output: dict[str, object] | None, *, is_delivered: bool) -> dict[str, object] | None:
-    """The output as the job has it; `delivered`: it is at the job's destination too."""
-    return output | {"delivered": True} if output and is_delivered else output

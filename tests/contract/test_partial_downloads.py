@@ -15,8 +15,8 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from batch.endings import free_parts
+from batch.partials import assemble_partial
 from batch.parts import Part
-from batch.runner import assemble_partial
 from fyretoolkit.api.downloads import open_download
 from fyretoolkit.core.downloads import DownloadKind
 from fyretoolkit.core.errors import PlatformError

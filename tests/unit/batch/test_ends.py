@@ -94,7 +94,7 @@ async def test_an_end_that_takes_long_to_assemble_is_not_cut_short(
 
     from batch.endings import assemble_committed as assemble
 
-    monkeypatch.setattr("batch.runner.assemble_committed", slow)
+    monkeypatch.setattr("batch.partials.assemble_committed", slow)
 
     def fail_after_two(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         bench.inline()(run, shards[:2], stop)
@@ -153,7 +153,7 @@ async def test_a_storage_that_hangs_delays_nobody_elses_output(bench: Bench, mon
             hung.append(folder)
             assert go_on.wait(30)
 
-    monkeypatch.setattr("batch.runner.deliver", hang)
+    monkeypatch.setattr("batch.partials.deliver", hang)
     leftovers = Leftovers(jobs, bench.settings, nobody)
 
     async def left(count: int) -> None:
@@ -198,7 +198,7 @@ async def test_an_output_that_cannot_be_written_is_tried_again(bench: Bench, mon
             raise OSError("no space left on device")
         return assemble(folder, *more)
 
-    monkeypatch.setattr("batch.runner.assemble_committed", no_space)
+    monkeypatch.setattr("batch.partials.assemble_committed", no_space)
     await Leftovers(jobs, bench.settings, nobody).look()
     assert await jobs.unassembled() == [(jobs_ended[0].org, jobs_ended[0].id)]
     await store.close()
@@ -257,7 +257,7 @@ async def test_a_runner_that_dies_before_it_frees_the_parts_leaves_that_to_the_c
 
     job = await bench.create_job(ROWS)
     with monkeypatch.context() as patched:
-        patched.setattr("batch.runner.free_parts", die)
+        patched.setattr("batch.partials.free_parts", die)
         with pytest.raises(KilledError):
             await bench.run(job)
     assert list(bench.job_folder(job).glob("parts/*"))

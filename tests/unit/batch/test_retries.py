@@ -16,6 +16,7 @@ from batch.failed_rows import keep_failed_rows
 from batch.joblog import read_events
 from batch.layouts import read_layout
 from batch.parts import PartLines, write_part
+from batch.retries import keep_for_retry
 from batch.shards import cut
 from batch.sources import Source
 from fyretoolkit.core.jobs import BatchJob
@@ -134,13 +135,12 @@ async def test_an_input_that_changed_costs_the_retry_and_not_the_job(
 ):
     """Its results are there; the log says why its failed rows are not."""
     job = await bench.create_job(b"\n".join(rows()))
-    from batch.endings import assemble_committed as assemble
 
     def replaced_meanwhile(*arguments: Any) -> Any:
         bench.input_path(job).write_bytes(b"other")
-        return assemble(*arguments)
+        return keep_for_retry(*arguments)
 
-    monkeypatch.setattr("batch.runner.assemble_committed", replaced_meanwhile)
+    monkeypatch.setattr("batch.runner.keep_for_retry", replaced_meanwhile)
     ended = await bench.run(job)
     assert (ended.status, ended.failed) == (JobStatus.COMPLETED, 5)
     assert ended.output is not None
@@ -175,7 +175,7 @@ async def test_a_canceled_job_keeps_the_failed_rows_of_its_output(bench: Bench):
     with pytest.raises(RuntimeError):
         await bench.run(job, work=out_of_order)
     store = bench.store()
-    from batch.runner import assemble_partial
+    from batch.partials import assemble_partial
 
     jobs = JobStore(store, 60)
     await jobs.finish(await bench.read_job(job), JobStatus.CANCELED)
