@@ -96,8 +96,21 @@ def free_parts(folder: Path) -> None:
 
 def free_input(folder: Path) -> None:
     """Remove what no ended job needs: the spooled input, the notes of its workers, and files left aside."""
-    for path in (folder / "working", *folder.glob("input-*")):
-        shutil.rmtree(path, ignore_errors=True)
+    free_spooled(folder)
+    shutil.rmtree(folder / "working", ignore_errors=True)
     for pattern in (".output-*", ".errors-*", ".failed-rows-*", ".plan-*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+
+
+def free_damaged(folder: Path) -> None:
+    """What `free_input` removes, and the failed rows of an output that there will never be."""
+    free_input(folder)
+    for path in folder.glob("failed-rows-*"):
+        path.unlink(missing_ok=True)
+
+
+def free_spooled(folder: Path) -> None:
+    """Remove the spooled input alone: somebody else may be writing the output of the job beside this."""
+    for path in folder.glob("input-*"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,14 @@ def keep_failed_rows(
         rows.discard()
         numbers.discard()
     return FailedRows(kept.rows, kept.numbers, count)
+
+
+def find_failed_rows(folder: Path, epoch: int) -> FailedRows | None:
+    """What `keep_failed_rows` kept for this run already; None: nothing. The numbers are there before the rows are."""
+    kept = FailedRows(f"failed-rows-{epoch}", f"failed-rows-{epoch}.numbers", 0)
+    if not (folder / kept.rows).exists():
+        return None
+    return replace(kept, count=(folder / kept.numbers).stat().st_size // _NUMBER_BYTES)
 
 
 def _failed_numbers(errors: Path) -> Numbers:

@@ -43,6 +43,7 @@ class Leftovers:
         self._settings = settings
         self._is_taken_care_of = is_taken_care_of
         self._delivering: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._without_room: set[str] = set()
 
     async def look(self) -> None:
         """Do what is left to do; deliveries may be under way still when it returns."""
@@ -71,8 +72,14 @@ class Leftovers:
     async def _logged(self, job_id: str, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except (OSError, PlatformError, ValueError):  # ValueError: a record that cannot be read
-            logger.exception("the output of job %s cannot be assembled now", job_id)
+        except (OSError, PlatformError, ValueError) as error:  # ValueError: a record that cannot be read
+            if not (isinstance(error, PlatformError) and error.code == "storage_full"):
+                logger.exception("the output of job %s cannot be assembled now", job_id)
+            elif job_id not in self._without_room:  # once: it may be looked at every few seconds for days
+                self._without_room.add(job_id)
+                logger.warning("the output of job %s waits for room on the disk", job_id)
+        else:
+            self._without_room.discard(job_id)
 
 
 async def remove_unowned(jobs: JobStore, settings: Settings) -> None:

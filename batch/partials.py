@@ -11,9 +11,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from batch.destinations import deliver
-from batch.endings import assemble_committed, free_input, free_parts, stored_output
+from batch.endings import assemble_committed, free_damaged, free_parts, free_spooled, stored_output
 from batch.joblog import JobLog
-from batch.retries import keep_for_retry
+from batch.retries import keep_what_fits
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import JobStatus
@@ -24,9 +24,12 @@ from fyretoolkit.store.jobs import JobStore
 async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) -> None:
     """Attach what was committed to a job that ended without all of it, and free what nobody reads any more.
 
+    The failed rows are kept first, or given up, and the spooled input goes before the output is written: a job that
+    filled the disk must not keep it full until somebody else makes room.
+
     Its runner does, or else the controller. Both may at once: they write the same bytes, the first output stays, and
     who is late finds the parts gone. Parts go when the output is in the record; those that are damaged stay, for the
-    API shows what it can of them. The input goes in any case: the failed rows of the output were copied from it.
+    API shows what it can of them.
 
     Raises:
         PlatformError: `storage_full`: the committed parts are all there is for now.
@@ -34,7 +37,7 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     job = await jobs.get(job.org, job.id) or job
     folder = settings.jobs_dir / job.id
     is_damaged = job.output is None and not await _attach_committed(jobs, job, folder, settings)
-    await to_thread.run_sync(free_input if is_damaged else free_parts, folder)
+    await to_thread.run_sync(free_damaged if is_damaged else free_parts, folder)
     await jobs.set_assembled(job.org, job.id)
 
 
@@ -47,13 +50,14 @@ async def _attach_committed(jobs: JobStore, job: BatchJob, folder: Path, setting
     committed = dict(enumerate(await jobs.committed_prefix(job.org, job.id)))
     if not committed or not await to_thread.run_sync(folder.is_dir):
         return True
-    kept, assembled, is_delivered, damage = None, None, False, None
+    assembled, is_delivered, damage = None, False, None
     reserve_bytes = settings.files.min_free_bytes
+    kept = await to_thread.run_sync(keep_what_fits, folder, job, committed, reserve_bytes)
+    await to_thread.run_sync(free_spooled, folder)
     try:
         assembled = await to_thread.run_sync(
             assemble_committed, folder, job, committed, JobStatus.FAILED, reserve_bytes
         )
-        kept = await to_thread.run_sync(keep_for_retry, folder, job, committed, reserve_bytes)
         if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
             await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
             is_delivered = True

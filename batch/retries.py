@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from anyio import to_thread
 
-from batch.failed_rows import FailedRows, keep_failed_rows, take_failed_rows
+from batch.failed_rows import FailedRows, find_failed_rows, keep_failed_rows, take_failed_rows
 from batch.joblog import JobLog
 from batch.parts import Part
 from batch.shards import Layout, Plan
@@ -27,12 +27,15 @@ def keep_for_retry(
 ) -> FailedRows | None:
     """The failed rows of these shards, kept; None if there are none, or they are lost.
 
-    A job ends as it would without them if the input was changed or removed meanwhile, or a file of the job is damaged;
-    its log says so.
+    What was found once stays so: the input may be freed then, before there is room for the output. A job ends as it
+    would without them if the input was changed or removed meanwhile, or a file of the job is damaged; its log says so.
 
     Raises:
         PlatformError: `storage_full`, they would not leave `reserve_bytes` on the disk.
     """
+    kept = find_failed_rows(folder, job.epoch)
+    if kept is not None or _lost(folder, job).exists():
+        return kept
     plan = cast(Mapping[str, Any], job.plan or {})
     try:
         return keep_failed_rows(
@@ -46,8 +49,34 @@ def keep_for_retry(
     except (FileNotFoundError, ValueError, KeyError, TypeError, PlatformError) as error:
         if isinstance(error, PlatformError) and error.code == "storage_full":
             raise
-        JobLog(folder, job.epoch).append("failed_rows_lost", error=f"{type(error).__name__}: {error}"[:1000])
+        kept = find_failed_rows(folder, job.epoch)  # who kept them meanwhile has freed the input
+        if kept is None:
+            _note_lost(folder, job, error)
+        return kept
+
+
+def keep_what_fits(
+    folder: Path, job: BatchJob, committed: Mapping[int, ShardCounts], reserve_bytes: int
+) -> FailedRows | None:
+    """The same; failed rows for which there is no room are lost.
+
+    To wait for room would keep the whole input, which may be what the disk is full of.
+    """
+    try:
+        return keep_for_retry(folder, job, committed, reserve_bytes)
+    except PlatformError as no_room:
+        _note_lost(folder, job, no_room)
         return None
+
+
+def _note_lost(folder: Path, job: BatchJob, error: Exception) -> None:
+    _lost(folder, job).touch()
+    JobLog(folder, job.epoch).append("failed_rows_lost", error=f"{type(error).__name__}: {error}"[:1000])
+
+
+def _lost(folder: Path, job: BatchJob) -> Path:
+    """Is there while the output waits for room and its failed rows are lost; freed with what lies aside."""
+    return folder / f".failed-rows-{job.epoch}.lost"
 
 
 async def take_retried(

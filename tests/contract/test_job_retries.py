@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -95,6 +96,24 @@ async def test_a_job_that_has_not_ended_is_not_retried(bench: Bench) -> None:
     assert _code(await retry(bench, job_id)) == (409, "job_not_retryable")
     await bench.services.jobs.set_output(DEMO_ORG, job_id, KEPT)
     assert (await retry(bench, job_id)).status_code == 202
+
+
+@sentence("jobs-31")
+async def test_a_job_whose_output_found_no_room_is_not_retried_in_a_moment(bench: Bench) -> None:
+    """A minute behind its end nobody is told to wait: the message says who can help, and what else can be done."""
+    job_id = await start_job(bench)
+    await commit(bench, job_id, 0)
+    await bench.request("POST", f"/jobs/{job_id}/cancel")
+    early = (await retry(bench, job_id)).json()["error"]["message"]
+    assert "in a moment" in early
+    minute_ago = str(int(time.time()) - 61)
+    await bench.services.store.redis.hset(keys.job(DEMO_ORG, job_id), "finished", minute_ago)
+    response = await retry(bench, job_id)
+    assert _code(response) == (409, "job_not_retryable")
+    message = response.json()["error"]["message"]
+    assert "operator" in message
+    assert "POST /batch/digits" in message
+    assert "in a moment" not in message
 
 
 @sentence("jobs-31")

@@ -30,6 +30,8 @@ from fyretoolkit.schemas.pages import Page, PageQuery
 from fyretoolkit.schemas.wire import EmptyRequest
 
 COLLECTION = "/jobs"
+_PUT_ASIDE_S = 60
+"""So long behind a job's end its output may be on its way; later something is in the way of it."""
 _DOWNLOAD_FAILURES = failures(
     "job_not_found",
     "invalid_signature",
@@ -216,15 +218,22 @@ def _require_failed_rows(parent: BatchJob) -> None:
         )
     if not parent.failed:
         raise PlatformError("nothing_to_retry")
-    if parent.output is None:
+    if parent.output is None and time.time() < (parent.finished or 0) + _PUT_ASIDE_S:
         raise PlatformError(
             "job_not_retryable",
             "The job ended just now; its failed rows are being put aside. Try again in a moment.",
         )
+    if parent.output is None:
+        raise PlatformError(
+            "job_not_retryable",
+            "The output of the job is not put together, and its failed rows with it: the disk has no room, or a file "
+            "of the job is damaged. Ask the operator for more disk, or create a job over the input again with "
+            f"POST /batch/{parent.model}.",
+        )
     if not parent.output.get("failed_rows"):
         raise PlatformError(
             "job_not_retryable",
-            "The failed rows could not be kept: the input was changed or removed. "
+            "The failed rows could not be kept: the input was changed or removed, or the disk had no room for them. "
             f"Create a job over the input again with POST /batch/{parent.model}.",
         )
 
