@@ -17,6 +17,7 @@ from batch import tables
 from batch.failpoints import reach
 from batch.parts import Part, PartFile, sync_folder
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.egress.room import require_room, room_translated
 
 _BLOCK_BYTES = 1 << 20
 
@@ -42,32 +43,40 @@ def assemble(
     output_format: str,
     epoch: int,
     is_partial: bool = False,
+    reserve_bytes: int = 0,
 ) -> Output:
     """Concatenate the parts in `folder` into files of `target`, in the order given.
 
     Their names carry the run's epoch: a run that slept through its end cannot write over what a newer one published.
 
     Raises:
-        PlatformError: `run_failed`, a part is missing or is not what was committed.
+        PlatformError: `run_failed`, a part is missing or is not what was committed; `storage_full`, less than
+            `reserve_bytes` would be left on the disk.
     """
     results = [part.results for part in parts]
     blocks = _csv_blocks(folder, results) if output_format == "csv" else _copied_blocks(folder, results)
     name = f"output-{epoch}.{output_format}"
     output = Output(
-        _publish(target / name, blocks),
-        _publish(target / f"errors-{epoch}.jsonl", _copied_blocks(folder, [part.errors for part in parts])),
+        _publish(target / name, blocks, reserve_bytes),
+        _publish(
+            target / f"errors-{epoch}.jsonl",
+            _copied_blocks(folder, [part.errors for part in parts]),
+            reserve_bytes,
+        ),
         is_partial,
     )
     sync_folder(target)
     return output
 
 
-def _publish(path: Path, blocks: Iterable[bytes]) -> PartFile:
+def _publish(path: Path, blocks: Iterable[bytes], reserve_bytes: int = 0) -> PartFile:
+    """Room is looked for at each block: others write too, and all of them found it at their beginning."""
     digest, size = hashlib.sha256(), 0
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # another thread may assemble the same job
     try:
-        with aside.open("wb") as file:
+        with room_translated(), aside.open("wb") as file:
             for block in blocks:
+                require_room(path.parent, len(block), reserve_bytes)
                 digest.update(block)
                 size += file.write(block)
             file.flush()

@@ -14,7 +14,7 @@ from batch.parts import Part
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.jobs import BatchJob, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
-from fyretoolkit.egress.room import require_room, room_translated
+from fyretoolkit.egress.room import require_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,15 @@ def assemble_committed(
     parts = [Part.from_json(cast(Any, committed[shard].part)) for shard in sorted(committed)]
     sizes = [part.results.size_bytes + part.errors.size_bytes for part in parts]
     require_room(folder, sum(sizes), reserve_bytes)
-    with room_translated():
-        return assemble(
-            folder / "parts",
-            folder,
-            parts,
-            output_format=job.output_format,
-            epoch=job.epoch,
-            is_partial=is_partial,
-        )
+    return assemble(
+        folder / "parts",
+        folder,
+        parts,
+        output_format=job.output_format,
+        epoch=job.epoch,
+        is_partial=is_partial,
+        reserve_bytes=reserve_bytes,
+    )
 
 
 def stored_output(

@@ -13,6 +13,7 @@ import pytest
 from batch.assembly import _copied_blocks, _publish, assemble
 from batch.parts import Answer, Part, PartFile, PartLines, write_part
 from fyretoolkit.core.errors import PlatformError
+from tests.support.disks import free_with
 
 
 def part_of(folder: Path, shard: int, *, epoch: int = 1, result: object = None) -> Part:
@@ -138,3 +139,15 @@ def test_nothing_in_gives_empty_files(tmp_path: Path):
     """A CSV input with a header alone is a job of no rows."""
     output = assemble(tmp_path, tmp_path, [], output_format="jsonl", epoch=1)
     assert (output.results.size_bytes, output.errors.size_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "csv"])
+def test_an_output_stops_at_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_format: str):
+    """There was room for all of it when it was begun; others took that meanwhile. Nothing is left aside."""
+    parts = [part_of(tmp_path, shard) for shard in (0, 1)]
+    free_with(monkeypatch, 1000)
+    with pytest.raises(PlatformError) as caught:
+        assemble(tmp_path, tmp_path, parts, output_format=output_format, epoch=1, reserve_bytes=1000)
+    assert caught.value.code == "storage_full"
+    assert not list(tmp_path.glob("*output*"))
+    assemble(tmp_path, tmp_path, parts, output_format=output_format, epoch=1, reserve_bytes=700)
