@@ -141,7 +141,7 @@ def _write(target: ParsedUrl, blocks: Iterator[bytes], settings: Settings) -> No
         _check_path(str(real), settings)
         if real.is_dir() or real.is_symlink():
             raise _refused("there is a folder or a link at this place", settings)
-        spool = Spool(real)
+        spool = Spool(real, reserve_bytes=settings.files.min_free_bytes)
         try:
             for block in blocks:
                 spool.write(block)
@@ -154,6 +154,13 @@ def _write(target: ParsedUrl, blocks: Iterator[bytes], settings: Settings) -> No
             "output_unreachable",
             f"{target.shown} cannot be written: {error.strerror}. The folder must exist and be the platform's to "
             "write to; the results are at output_url.",
+        ) from error
+    except PlatformError as error:
+        if error.code != "storage_full":
+            raise
+        raise PlatformError(  # not `storage_full`: the job has its own copy, and does not wait for this one
+            "output_unreachable",
+            f"{target.shown} cannot be written: its disk has no room left. The results are at output_url.",
         ) from error
 
 

@@ -298,7 +298,7 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
     """Cut the staged input of a run and keep the plan in its folder, durably. `layout`: it is known, and not read.
 
     Raises:
-        PlatformError: `invalid_format`, `input_changed`.
+        PlatformError: `invalid_format`, `input_changed`, `storage_full`.
     """
     batch, source = run.settings.batch, run.source
     path = Path(source.path)
@@ -316,7 +316,7 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
         max_record_bytes=batch.max_line_bytes,
     )
     source.check(path.stat())
-    spool = Spool(run.folder / run.plan_file)
+    spool = Spool(run.folder / run.plan_file, reserve_bytes=run.settings.files.min_free_bytes)
     try:
         spool.write(plan.to_json())
         spool.publish()

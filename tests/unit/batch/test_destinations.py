@@ -20,6 +20,7 @@ from batch.parts import PartFile
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.egress.urls import parse_url
 from fyretoolkit.settings import PROJECT_ROOT, ArtifactSettings, EgressSettings, S3SourceSettings
+from tests.support.disks import free_with
 from tests.support.s3_server import S3Server
 from tests.unit.batch.bench import Bench
 
@@ -152,6 +153,19 @@ def test_results_go_to_a_file(bench: Bench) -> None:
         "scores.jsonl": len(RESULTS), "scores.errors.jsonl": 0,
     }  # fmt: skip
     assert (folder / "scores.jsonl").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_leaves_the_reserve_of_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the disk that Redis writes to. The job has its own copy, so the destination alone is at fault."""
+    folder = bench.folder / "out"
+    folder.mkdir()
+    output = assembled(bench.folder)
+    free_with(monkeypatch, bench.settings.files.min_free_bytes + len(RESULTS) - 1)
+    with pytest.raises(PlatformError) as caught:
+        deliver(f"file://{folder}/scores.jsonl", bench.folder, output, bench.settings)
+    assert caught.value.code == "output_unreachable"
+    assert "no room" in caught.value.message
+    assert [path.name for path in folder.iterdir()] == ["scores.errors.jsonl"]
 
 
 def test_a_run_that_is_stopped_leaves_nothing(bench: Bench) -> None:

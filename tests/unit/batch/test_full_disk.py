@@ -137,3 +137,13 @@ async def test_failed_rows_that_another_kept_meanwhile_are_not_called_lost(
     assert ended.output is not None
     assert ended.output["failed_rows"]
     assert lost(bench, job) == 0
+
+
+async def test_a_plan_without_room_ends_the_job_as_what_it_is(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A `file://` input needs no room, so its plan is the first thing that does; no later run would find more."""
+    job = await bench.create_job(ROWS)
+    room_for(monkeypatch, bench, 1)
+    ended = await bench.run(job)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"]) == (JobStatus.FAILED, "storage_full")
+    assert list(bench.job_folder(job).glob("*plan*")) == []
