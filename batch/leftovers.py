@@ -24,15 +24,16 @@ from fyretoolkit.store.jobs import JobStore
 
 logger = logging.getLogger(__name__)
 
-_DELIVERIES = 8
 _DELIVERIES_OF_ORGANIZATION = 2
 
 
 class Leftovers:
     """Gives each ended job without its output what was committed, and frees what nobody reads.
 
-    One job after another, but for those whose output goes to a storage as well: these are seen to beside, a few at
-    once, so that a storage that hangs delays other deliveries of its organization alone. Belongs to one event loop.
+    One job after another, but for those whose output goes to a storage as well: these are seen to beside, two of an
+    organization at once, each in a thread of its own, so that a storage that hangs delays other deliveries of its
+    organization alone. Rejected: a bound for all, which four organizations with storages that hang would use up; a
+    thread that waits costs little, and the timeouts of `egress` end it. Belongs to one event loop.
     """
 
     def __init__(
@@ -59,15 +60,15 @@ class Leftovers:
             return
         elif job.destination is None or job.output is not None:
             await assemble_partial(self._jobs, job, self._settings)
-        elif self._has_place(org):
+        elif self._may_deliver(org):
             work = self._logged(job_id, assemble_partial(self._jobs, job, self._settings))
             task = asyncio.create_task(work)
             self._delivering[job_id] = org, task
             task.add_done_callback(lambda _: self._delivering.pop(job_id))
 
-    def _has_place(self, org: str) -> bool:
+    def _may_deliver(self, org: str) -> bool:
         orgs = [each for each, _ in self._delivering.values()]
-        return len(orgs) < _DELIVERIES and orgs.count(org) < _DELIVERIES_OF_ORGANIZATION
+        return orgs.count(org) < _DELIVERIES_OF_ORGANIZATION
 
     async def _logged(self, job_id: str, work: Coroutine[None, None, None]) -> None:
         try:

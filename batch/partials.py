@@ -10,6 +10,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from batch.background import in_thread_of_its_own
 from batch.destinations import deliver
 from batch.endings import assemble_committed, free_damaged, free_parts, free_spooled, stored_output
 from batch.joblog import JobLog
@@ -59,7 +60,8 @@ async def _attach_committed(jobs: JobStore, job: BatchJob, folder: Path, setting
             assemble_committed, folder, job, committed, JobStatus.FAILED, reserve_bytes
         )
         if assembled and job.destination:  # last: a storage that fails must not cost the job its own copy
-            await to_thread.run_sync(deliver, job.destination, folder, assembled, settings)
+            # Not in a shared thread: storages that hang would have all of them.
+            await in_thread_of_its_own(deliver, job.destination, folder, assembled, settings)
             is_delivered = True
     except PlatformError as error:
         if error.code == "storage_full":

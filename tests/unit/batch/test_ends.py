@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import to_thread
 
 from batch import gpus
 from batch.joblog import read_events
@@ -166,6 +167,39 @@ async def test_a_storage_that_hangs_delays_nobody_elses_output(bench: Bench, mon
     assert len(hung) == 2
     go_on.set()
     await left(0)
+    await store.close()
+
+
+async def test_storages_that_hang_use_up_no_place_of_others(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Five organizations with two deliveries each that hang, and as few threads to share: a sixth has its own."""
+    limiter = to_thread.current_default_thread_limiter()
+    monkeypatch.setattr(limiter, "total_tokens", 4)
+    store = bench.store()
+    jobs = JobStore(store, 60)
+    to = f"file://{bench.folder}/scores.jsonl"
+    orgs = [f"org_{index}" for index in range(5)] * 2
+    hanging = [await killed_job(bench, 1, destination=to, org=org) for org in orgs]
+    last = await killed_job(bench, 1, destination=to, org="org_z")
+    go_on, hung = threading.Event(), list[Path]()
+
+    def hang(url: str, folder: Path, *more: Any) -> Any:
+        if folder.name != last.id:
+            hung.append(folder)
+            assert go_on.wait(30)
+
+    monkeypatch.setattr("batch.partials.deliver", hang)
+    leftovers = Leftovers(jobs, bench.settings, nobody)
+    for job in hanging:
+        await jobs.finish(job, JobStatus.CANCELED)
+    async with asyncio.timeout(20):
+        while len(hung) < len(hanging):
+            await leftovers.look()
+        await jobs.finish(last, JobStatus.CANCELED)
+        while (last.org, last.id) in await jobs.unassembled():
+            await leftovers.look()
+        go_on.set()
+        while await jobs.unassembled():
+            await leftovers.look()
     await store.close()
 
 
