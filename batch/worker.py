@@ -207,9 +207,13 @@ class ShardWorker:
         if self._isolated.has_condemned:
             self._attempts.note_poison()
         reach("part.before", str(index))
-        require_room(run.parts_folder, lines.size_bytes, run.settings.files.min_free_bytes)
-        with room_translated():
-            part = write_part(run.parts_folder, index, run.epoch, lines)
+        try:
+            require_room(run.parts_folder, lines.size_bytes, run.settings.files.min_free_bytes)
+            with room_translated():
+                part = write_part(run.parts_folder, index, run.epoch, lines)
+        except FileNotFoundError:  # the folder of a job that ended may be freed already
+            self._require_run()
+            raise
         counts = ShardCounts(lines.succeeded, lines.failed, part.to_json())
         reach("commit.before", str(index))
         outcome = self._await(self._jobs.commit_shard, run.org, run.job_id, run.epoch, index, counts)
@@ -266,6 +270,9 @@ class ShardWorker:
         """Ask every few seconds whether the run still holds its job, so that a slow shard does not outlive it."""
         if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
             return
+        self._require_run()
+
+    def _require_run(self) -> None:
         job = self._await(self._jobs.get, self._run.org, self._run.job_id)
         self._checked_at = time.monotonic()
         if job is None or job.epoch != self._run.epoch or job.status is not JobStatus.PROCESSING:

@@ -149,10 +149,14 @@ class JobReconciler:
 
 
 async def _is_with_its_runner(job: BatchJob) -> bool:
-    """Whether the runner of a job that ended is alive and has had little time yet."""
+    """Whether the runner of a job that ended is alive and has had little time yet.
+
+    Nobody here can tell whether a driver lives; it is given the time. Two that deliver to one name end each other's
+    uploads (`batch.destinations`).
+    """
     if time.time() > (job.finished or 0) + _OWN_END_S:
         return False
-    return await run_in(SERVE, _runner, job) is not None
+    return job.is_with_driver or await run_in(SERVE, _runner, job) is not None
 
 
 def _live_runs(jobs: Iterable[BatchJob]) -> dict[str, int]:

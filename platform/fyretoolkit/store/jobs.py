@@ -244,12 +244,11 @@ class JobStore:
     async def set_output(self, org: str, job_id: str, output: Mapping[str, object]) -> None:
         """Attach the partial results to a job that ended without all of them.
 
-        The first to do so decides: whoever comes second may have found files gone that nobody needs any more. A record
-        that expired meanwhile is not made anew.
+        The first to do so decides: whoever comes second may have found files gone that nobody needs any more. One that
+        is `delivered` takes the place of one that is not. A record that expired meanwhile is not made anew.
         """
-        await self._store.run(
-            "set_output", [keys.job(org, job_id)], [json.dumps(encode_fields(BatchJob, {"output": output}))]
-        )
+        encoded = encode_fields(BatchJob, {"output": output})["output"]
+        await self._store.run("set_output", [keys.job(org, job_id)], [encoded])
 
     async def set_assembled(self, org: str, job_id: str) -> None:
         """Nothing is left to do about the end of this job."""

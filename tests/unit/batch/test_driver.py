@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import threading
 import time
@@ -23,6 +24,7 @@ from batch.run import exit_code, report
 from batch.runner import Work
 from batch.runs import Run, RunOverError
 from batch.submission import SUBMISSION_FIELD, Wish, create_driven, submission_id
+from batch.worker import ShardWorker
 from fyretoolkit.control.demo import add_demo_key
 from fyretoolkit.core.api_keys import new_key
 from fyretoolkit.core.errors import PlatformError
@@ -119,6 +121,35 @@ async def test_a_cancel_by_the_api_ends_the_driver(bench: Bench):
         assert await jobs.finish(job, JobStatus.CANCELED) is JobStatus.CANCELED
         ended = await asyncio.wait_for(driver, 20)
     assert (ended.status, exit_code(ended)) == (JobStatus.CANCELED, 4)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_parts_that_vanish_under_a_worker_end_a_run_that_is_over(bench: Bench, is_over: bool):
+    """The job was canceled and freed while a shard was at work; under a run that goes on they are a defect."""
+    failures: list[Exception] = []
+
+    def freed(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
+        worker = ShardWorker(run, load=lambda _: bench.model, is_niced=False)
+        try:
+            worker.work(shards[0])
+            if is_over:
+                asyncio.run(cancel(run))
+            shutil.rmtree(run.parts_folder)
+            worker.work(shards[1])
+        except (RunOverError, FileNotFoundError) as failure:
+            failures.append(failure)
+            raise RunOverError from failure
+        finally:
+            worker.close()
+
+    async def cancel(run: Run) -> None:
+        own = bench.store()
+        await JobStore(own, 60).finish(await bench.read_job(job), JobStatus.CANCELED)
+        await own.close()
+
+    job = await bench.create_job(ROWS)
+    await bench.run(job, work=freed)
+    assert [type(failure) for failure in failures] == [RunOverError if is_over else FileNotFoundError]
 
 
 async def test_a_signal_cancels_the_job(bench: Bench):

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,17 @@ async def test_a_living_runner_is_given_time_for_its_output(desk: Desk, cluster:
     cluster.living[job.id] = 1
     await desk.store.redis.hset(keys.job(job.org, job.id), "finished", str(int(time.time()) - 61))
     assert not await control._is_with_its_runner(await desk.read(job))
+
+
+async def test_a_driver_is_given_the_same_time(desk: Desk, cluster: Cluster):
+    """It is no actor that could be found; once the platform has gone on with its job, it counts no more."""
+    driven = await desk.create(driver="raysubmit_1")
+    assert await desk.jobs.claim_run(driven.org, driven.id, lease_s=60) == 1
+    await desk.jobs.finish(driven, JobStatus.CANCELED)
+    ended = await desk.read(driven)
+    assert await control._is_with_its_runner(ended)
+    assert not await control._is_with_its_runner(replace(ended, epoch=2))
+    assert not await control._is_with_its_runner(replace(ended, finished=int(time.time()) - 61))
 
 
 async def test_folders_without_a_record_are_removed_once_an_hour(desk: Desk):
