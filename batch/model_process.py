@@ -114,7 +114,7 @@ class ModelProcess:
         assert self._process.stdout is not None  # noqa: S101
         try:
             _send(self._process.stdin, message)
-            if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            if not _is_readable(self._process.stdout, timeout_s):
                 self._process.kill()
             answer = _receive(self._process.stdout)
         except (BrokenPipeError, EOFError) as error:
@@ -123,6 +123,13 @@ class ModelProcess:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def _is_readable(stream: IO[bytes], timeout_s: float) -> bool:
+    """Whether something comes, if only the end. Not by `select`, which takes no descriptor beyond 1023."""
+    waiting = select.poll()
+    waiting.register(stream, select.POLLIN)
+    return bool(waiting.poll(timeout_s * 1000))
 
 
 def _start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
