@@ -202,11 +202,11 @@ def _predicted(model: ModelRunner, items: Sequence[object], cells_are_text: bool
 
 def in_a_fork(call: Callable[[], object], processor_s: float) -> object:
     """What `call` answers in a fork of this process, or `_DIED`, also where it takes longer. It must be picklable."""
+    seconds = _permitted(math.ceil(processor_s))
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
             die_with_parent()
-            seconds = math.ceil(processor_s)
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             with os.fdopen(writing, "wb") as stream:
                 pickle.dump(call(), stream, pickle.HIGHEST_PROTOCOL)
@@ -219,6 +219,15 @@ def in_a_fork(call: Callable[[], object], processor_s: float) -> object:
         content = stream.read()
     has_ended_well = os.waitpid(child, 0)[1] == 0
     return pickle.loads(content) if has_ended_well else _DIED  # noqa: S301 - from the fork
+
+
+def _permitted(processor_s: int) -> int:
+    """So much processor time, or what was set for this process (`ulimit -t`) if that is less: none may ask for more.
+
+    Found before the fork: there it would be the row that failed.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    return processor_s if hard == resource.RLIM_INFINITY else min(processor_s, hard)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,16 @@ def test_what_a_fork_does_is_answered_and_its_death_told() -> None:
     assert in_a_fork(lambda: 1 // 0, 60) == "died"
 
 
+def test_a_lower_limit_of_the_machines_is_no_rows_fault() -> None:
+    """`ulimit -t` holds for what it was set around; nobody may ask for more, and no row is condemned for that."""
+
+    def limited() -> object:
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+        return in_a_fork(lambda: resource.getrlimit(resource.RLIMIT_CPU), 60)
+
+    assert in_a_fork(limited, 60) == (30, 30)
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """The next file that is opened has a number beyond 1023."""
