@@ -126,6 +126,27 @@ def test_a_process_that_dies_unasked_is_no_rows_fault(monkeypatch: pytest.Monkey
     assert len(started) == 3
 
 
+def test_who_waits_hears_of_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that failed: a start and a row that hangs take longer together than a crew waits for news."""
+    monkeypatch.setattr("batch.isolation._START_AGAIN_S", 0)
+    events: list[str] = []
+
+    def start() -> ModelProcess:
+        events.append("start")
+        if events.count("start") == 1:
+            raise ProcessDiedError
+        return MortalProcess(asked)  # type: ignore[return-value]
+
+    def asked(items: Sequence[object]) -> bool:
+        events.append("asked")
+        return False
+
+    model = IsolatedModel(start)
+    model.on_answer = lambda: events.append("heard")
+    model.predict(["text"])
+    assert events == ["start", "heard", "start", "heard", "asked", "heard"]
+
+
 def test_a_mark_outlives_who_dies_and_no_one_else(tmp_path: Path) -> None:
     """Another that lives, and one that failed in order, are no deaths."""
     attempts = Attempts(tmp_path)
