@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,9 @@ from tests.support.model_packages import load_runner
 from tests.support.onnx_graphs import as_many_steps, quotients
 from tests.unit.batch.bench import Bench
 from tests.unit.batch.test_isolation import crashed
+
+STEPS = 100_000
+"""Of `as_many_steps`: a twentieth of a second on a core."""
 
 
 def test_what_a_fork_does_is_answered_and_its_death_told() -> None:
@@ -56,12 +62,14 @@ def many_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def process_of(bench: Bench, folder: Path, graph: bytes, **batch: float) -> ModelProcess:
+def process_of(
+    bench: Bench, folder: Path, graph: bytes, on_news: Callable[[], None] = lambda: None, **batch: float
+) -> ModelProcess:
     """One that has loaded the graph."""
     spec = load_runner(folder / "model", graph).spec.to_json()
     stored = open_artifacts(bench.settings).put(files_in(folder / "model"))
     settings = bench.settings.model_copy(update={"batch": bench.settings.batch.model_copy(update=batch)})
-    return ModelProcess(LoadableModel(settings, stored.sha256, spec, device_id=0))
+    return ModelProcess(LoadableModel(settings, stored.sha256, spec, device_id=0), on_news)
 
 
 def test_a_row_that_hangs_is_an_error_line_like_one_that_kills(
@@ -89,6 +97,35 @@ def test_a_process_that_answers_nothing_is_killed(
     with pytest.raises(ProcessDiedError):
         process.predict([1], False)
     assert not process.is_alive
+    process.end()
+
+
+@contextmanager
+def starved(process: ModelProcess) -> Iterator[None]:
+    """On one core with others that come first: a twentieth of it is left for the process and its forks."""
+    core = min(os.sched_getaffinity(0))
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        for other in others:
+            os.sched_setaffinity(other.pid, {core})
+        os.sched_setaffinity(process.pid, {core})
+        os.setpriority(os.PRIO_PROCESS, process.pid, 11)
+        yield
+    finally:
+        for other in others:
+            with other:
+                other.kill()
+
+
+def test_a_row_that_waits_for_a_core_is_not_condemned_by_the_clock(bench: Bench, tmp_path: Path) -> None:
+    """It takes many times what the clock allows, next to none of it asleep; who waits hears that it gets on."""
+    heard: list[None] = []
+    process = process_of(bench, tmp_path, as_many_steps(), lambda: heard.append(None), row_timeout_s=0.15)
+    heard.clear()
+    with starved(process):
+        (outcome,) = process.predict([STEPS], False)
+    assert isinstance(outcome, Prediction)
+    assert heard
     process.end()
 
 
