@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import crew as crews
+from batch import patience
 from batch.attempts import Attempts
 from batch.crew import Crew
 from batch.isolation import CRASHED, IsolatedModel
@@ -225,7 +225,7 @@ async def test_a_crew_waits_for_who_finds_out_which_rows_hang(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No shard is done meanwhile. Nobody waits for one of which nothing is heard."""
-    monkeypatch.setattr(crews, "_NO_PROGRESS_S", 0.01)
+    monkeypatch.setattr(patience, "_NO_PROGRESS_S", 0.01)
     go_on, found = threading.Event(), list[str]()
 
     def work(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
