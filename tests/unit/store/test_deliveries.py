@@ -203,6 +203,29 @@ def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> Non
     with_store(scenario)
 
 
+def test_a_record_that_cannot_be_read_is_put_off(with_store: Run) -> None:
+    """In nobody's hands, or it would be claimed anew at every look by a sender that has it and does not know it."""
+
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        job = await bench.ended()
+        name = (await bench.only(job)).id
+        await store.redis.hset(keys.delivery(job.org, name), "attempts", "x")
+        assert await bench.claim(known=[]) == []
+        assert await bench.deliveries.counts() == {"waiting": 1, "sending": 0}
+        seconds, _ = await store.redis.time()
+        due = await store.redis.zscore(keys.OUTBOX, f"{job.org} {name}")
+        assert seconds + 3000 < due < seconds + 4000
+        assert await bench.claim(known=[]) == []
+        (attempt,) = await bench.deliveries.attempts(job.org, name)
+        assert attempt.error == "the platform cannot read the record of this delivery"
+        await store.redis.hset(keys.delivery(job.org, name), "attempts", "0")
+        await bench.deliveries.redeliver(job.org, name)
+        assert [claim.delivery.id for claim in await bench.claim()] == [name]
+
+    with_store(scenario)
+
+
 def test_a_claim_ends_with_its_lease(with_store: Run) -> None:
     """Though the sender lives: the attempt may have been forgotten."""
 

@@ -8,7 +8,7 @@
 -- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes,
 --   known? {member: true} of what the sender knows to be in its hands}
 -- `deliveries`, `lanes`: the names of a record and of an organization's lanes, with %o for the organization and %d.
--- Returns {whether more is due, {token, fields}...}
+-- Returns {whether more is due, {member, token, fields}...}
 local spec = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -97,7 +97,7 @@ local function take(org, receiver)
   redis.call('HSET', KEYS[3], org .. ' ' .. id, token)
   count(org, receiver)
   is_holding = true
-  return {token, fields}
+  return {org .. ' ' .. id, token, fields}
 end
 
 local answer, at = {#due == 1000 and 1 or 0}, 0
