@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, cast
 
 from fyretoolkit.core.lifecycles import DELIVERY, DeliveryStatus, predecessors
@@ -69,6 +70,7 @@ class DeliveryStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._numbers = count(1)
 
     async def claim(
         self,
@@ -84,15 +86,23 @@ class DeliveryStore:
         `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that was
         silent for too long is due again, for whoever claims next. So is what it has besides `known`, the members of the
         claims that it got: the answer to an earlier claim was lost, perhaps to this one, which the connection repeats.
-        None: it cannot say.
+        None: it cannot say. A claim that its connection gave up and that comes late, after a newer one of the same
+        store object, gets nothing.
         """
         answer = await self._store.run(
             "claim_deliveries",
-            [keys.OUTBOX, keys.OUTBOX_TURNS, keys.OUTBOX_SENDING, keys.OUTBOX_SENDERS],
+            [
+                keys.OUTBOX,
+                keys.OUTBOX_TURNS,
+                keys.OUTBOX_SENDING,
+                keys.OUTBOX_SENDERS,
+                keys.sender_claim(sender),
+            ],
             [
                 script_argument(
                     {
                         "sender": sender,
+                        "number": next(self._numbers),
                         "channels": keys.sender_channel(""),
                         "silence_ms": int(silence.listening_s * 1000),
                         "gone_ms": int(silence.gone_s * 1000),

@@ -193,6 +193,24 @@ def test_what_a_sender_has_without_knowing_it_is_due_again(with_store: Run) -> N
     with_store(scenario)
 
 
+def test_a_claim_that_comes_late_takes_nothing(with_store: Run) -> None:
+    """It was given up, and a newer one of its sender came first: what that took is neither lost nor taken again."""
+
+    async def scenario(store: Store) -> None:
+        bench, late = Bench(store), Bench(store)
+        await bench.claim(known=[])
+        await bench.ended()
+        (newer,) = await bench.claim(known=[])
+        await bench.ended()
+        assert await late.claim(known=[]) == []
+        assert await bench.deliveries.counts() == {"waiting": 1, "sending": 1}
+        assert len(await late.claim("two", known=[])) == 1
+        assert await bench.deliveries.settle(newer, OK, DELIVERED)
+        assert 0 < await store.redis.pttl(keys.sender_claim("one")) <= 120_000
+
+    with_store(scenario)
+
+
 def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> None:
     async def scenario(store: Store) -> None:
         bench = Bench(store)
@@ -304,7 +322,7 @@ def test_lanes_go_when_they_are_empty(with_store: Run) -> None:
         assert last.delivery.job == jobs[2].id
         await bench.deliveries.settle(last, OK, DELIVERED)
         left = [key async for key in store.redis.scan_iter("fyre:*outbox*")]
-        assert left == [keys.OUTBOX_SENDERS]
+        assert set(left) == {keys.OUTBOX_SENDERS, keys.sender_claim("one")}
 
     with_store(scenario)
 

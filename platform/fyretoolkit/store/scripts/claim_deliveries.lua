@@ -4,12 +4,14 @@
 -- there are deliveries in hands, so a claim costs the same however much waits. What is in the hands of a sender that
 -- was not heard of for a while is due again, sooner if its connection is gone too: nobody listens on its channel. So is
 -- what is in anyone's beyond its lease, and what a sender has without knowing it: the answer to its claim was lost.
--- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders
--- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes,
+-- A claim that comes late, after a newer one of its sender, takes nothing: it knows nothing of what the newer one took.
+-- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders, 5 the sender's last claim
+-- ARGV: 1 JSON {sender, number, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes,
 --   known? {member: true} of what the sender knows to be in its hands}
 -- `deliveries`, `lanes`: the names of a record and of an organization's lanes, with %o for the organization and %d.
 -- Returns {whether more is due, {member, token, fields}...}
 local spec = cjson.decode(ARGV[1])
+if spec.number < tonumber(redis.call('GET', KEYS[5]) or 0) then return {0} end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -108,5 +110,8 @@ while in_hands < spec.limit do
   if receiver then answer[#answer + 1] = take(org, receiver) else at = at + 1 end
 end
 -- Only who has something in hands is missed: an idle look writes nothing.
-if is_holding then redis.call('HSET', KEYS[4], spec.sender, string.format('%d', now_ms)) end
+if is_holding then
+  redis.call('HSET', KEYS[4], spec.sender, string.format('%d', now_ms))
+  redis.call('SET', KEYS[5], string.format('%d', spec.number), 'PX', spec.lease_ms + 60000)
+end
 return answer
