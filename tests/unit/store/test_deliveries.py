@@ -211,6 +211,23 @@ def test_a_claim_that_comes_late_takes_nothing(with_store: Run) -> None:
     with_store(scenario)
 
 
+def test_a_claim_that_is_sent_twice_has_one_answer(with_store: Run) -> None:
+    """Its sender hears one of the two, and nobody knows which was there first: the other takes nothing from it."""
+
+    async def scenario(store: Store) -> None:
+        bench, repeating = Bench(store), Bench(store)
+        await bench.ended()
+        first = await bench.claim(known=[])
+        await bench.ended()
+        assert len(first) == 1
+        assert await repeating.claim(known=[]) == first
+        assert await bench.deliveries.settle(first[0], OK, DELIVERED)
+        (second,) = await bench.claim(known=[])
+        assert await bench.deliveries.settle(second, OK, DELIVERED)
+
+    with_store(scenario)
+
+
 def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> None:
     async def scenario(store: Store) -> None:
         bench = Bench(store)
