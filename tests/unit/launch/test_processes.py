@@ -32,7 +32,8 @@ time.sleep(60)
 # A leader whose child has neither its session nor its environment, and stays when the leader is gone.
 ORPHANING = f"""
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", {IGNORES_TERM!r}], start_new_session=True, env={{}}, stdout=subprocess.PIPE)
+command = [sys.executable, "-c", {IGNORES_TERM!r}]
+child = subprocess.Popen(command, start_new_session=True, env={{}}, stdout=subprocess.PIPE)
 child.stdout.readline()
 print("ready", flush=True)
 time.sleep(60)
