@@ -22,6 +22,8 @@ from fyretoolkit.store.runners import RunnerStore
 NAMESPACE = "fyre"
 _RUNNING, _STANDING = "ray::RunnerActor", "ray::StandbyRunner"
 """What `ps` calls a process that has a run, and one that has none; as Ray does, after the class."""
+_CREATING = ".__init__"
+_LOOK_AGAIN_S = 0.01
 
 
 def runner_name(job_id: str, epoch: int) -> str:
@@ -49,6 +51,7 @@ class StandbyRunner:
 
 
 async def _live(name: str, first: GivenRun | None) -> None:
+    await _created()
     config = settings()
     if config.batch.worker_niceness > 0:
         step_out()
@@ -63,6 +66,12 @@ async def _live(name: str, first: GivenRun | None) -> None:
 
     means = Means(RunnerStore(store), execute, show)
     await live(means, name, first)
+
+
+async def _created() -> None:
+    """Once Ray has ended the actor's creation: it names the process then, and would take away the name of a run."""
+    while ray._raylet.getproctitle().endswith(_CREATING):  # noqa: ASYNC110 - Ray tells nobody
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 def _begin(life: Coroutine[object, object, None]) -> asyncio.Task[None]:

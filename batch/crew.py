@@ -13,9 +13,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from batch.attempts import Attempts
 from batch.hands import LANES, Hand, HandLostError
 from batch.joblog import JobLog
+from batch.patience import Patience
 from batch.runs import Run
 from batch.worker import ShardWorker
 
@@ -25,14 +25,6 @@ _HAND_WORTH_BYTES = 8 << 20
 """Or at once for so much input, whatever its model: too little is not known of for long."""
 _MOST_REPLACED = 2
 _LOOK_EVERY_S = 0.05
-_NO_PROGRESS_S = 300.0
-"""Workers that finish no shard of the configured size for this long hang."""
-
-
-def patience_s(run: Run) -> float:
-    """How long a run may show no progress: larger shards, of a large input, may take longer."""
-    largest = max((shard.end - shard.start for shard in run.plan.shards if not shard.is_oversized), default=0)
-    return _NO_PROGRESS_S * max(1.0, largest / run.settings.batch.shard_target_bytes)
 
 
 class Crew:
@@ -49,9 +41,8 @@ class Crew:
         self._changed = threading.Condition()
         self._is_over = self._is_hung = False
         self._failure: BaseException | None = None
-        self._began_at = self._moved_at = time.monotonic()
-        self._patience_s = patience_s(run)
-        self._attempts = Attempts(run.folder)
+        self._began_at = time.monotonic()
+        self._patience = Patience(run)
         self.done = 0
         """Shards brought to their commit."""
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
@@ -81,9 +72,11 @@ class Crew:
             self._changed.wait(_LOOK_EVERY_S)
         if self._failure is not None:
             raise self._failure
-        if time.monotonic() - self._moved_at > self._patience_s < time.time() - self._attempts.seen_at:
+        try:
+            self._patience.check()
+        except TimeoutError:
             self._is_hung = True
-            raise TimeoutError(f"no shard was done for {self._patience_s:.0f} s")
+            raise
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
             self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
         self._bury()
@@ -153,5 +146,5 @@ class Crew:
                 self._failure, self._is_over = self._failure or error, True
             with self._changed:
                 self.done += 1
-                self._moved_at = time.monotonic()
+                self._patience.note_progress()
                 self._changed.notify()

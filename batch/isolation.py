@@ -44,7 +44,7 @@ class IsolatedModel:
         self.has_condemned = False
         """Whether it met a row that kills."""
         self.on_answer: Callable[[], None] = lambda: None
-        """Called after each answer or death: rows that hang cost minutes, and nobody is to give up meanwhile."""
+        """Called after each start, answer or death: either may take minutes, and nobody is to give up meanwhile."""
 
     def predict(
         self,
@@ -127,6 +127,8 @@ class IsolatedModel:
                 self._process = self._start()
             except ProcessDiedError:
                 time.sleep(_START_AGAIN_S * attempt)
+            finally:
+                self.on_answer()
         if self._process is None:
             raise PlatformError("internal_error", "The model's process dies before it is given a row.")
         return self._process

@@ -10,7 +10,7 @@ survive a fork, so a model on a GPU is run by the process itself, and what kills
 
 What hangs is ended. A fork has so much processor time, which the kernel measures: by the clock alone, a machine that
 real time keeps busy would condemn rows that are merely waiting. The clock, more generously, is for what sleeps, and
-for GPUs.
+for GPUs; it stands still for who waits for a core (`clocks.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import IO, TYPE_CHECKING, cast
 
+from batch.clocks import Clock
 from fyretoolkit.models.sandbox import die_with_parent, volunteer_for_oom
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ _DIED = "died"
 _TOGETHER = 1 / 3
 """Of the time of a row: what rows have together, before it is tried which of them hangs. Slow ones are parted then."""
 _CLOCK = 4
-"""So many times its processor time a call may take by the clock: a row alone less than a crew's patience."""
+"""So many times its processor time a call may take by the clock, beside what it waits for a core."""
+_NEWS_EVERY_S = 10.0
+"""Less than a crew's patience: a call may wait for a core for as long as real time keeps the machine busy."""
 
 
 @cache
@@ -64,8 +67,8 @@ class ProcessDiedError(Exception):
 class ModelProcess:
     """The owner's side: one process with a model loaded."""
 
-    def __init__(self, model: LoadableModel) -> None:
-        """Start it and load the model.
+    def __init__(self, model: LoadableModel, on_news: Callable[[], None] = lambda: None) -> None:
+        """Start it and load the model. `on_news` is called every few seconds while it has time left for an answer.
 
         Raises:
             ProcessDiedError: it died before it was asked anything.
@@ -76,6 +79,7 @@ class ModelProcess:
         self.is_alive = True
         """Whether it can be asked again."""
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._on_news = on_news
         self._row_timeout_s = model.settings.batch.row_timeout_s
         self._process = _starter().submit(_start, environ).result()
         try:
@@ -114,7 +118,7 @@ class ModelProcess:
         assert self._process.stdout is not None  # noqa: S101
         try:
             _send(self._process.stdin, message)
-            if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            if not self._has_answered(self._process.stdout, timeout_s):
                 self._process.kill()
             answer = _receive(self._process.stdout)
         except (BrokenPipeError, EOFError) as error:
@@ -123,6 +127,21 @@ class ModelProcess:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _has_answered(self, stream: IO[bytes], timeout_s: float) -> bool:
+        clock = Clock(self.pid, timeout_s)
+        while (left_s := clock.left_s()) > 0:
+            if _is_readable(stream, min(left_s, _NEWS_EVERY_S)):
+                return True
+            self._on_news()
+        return False
+
+
+def _is_readable(stream: IO[bytes], timeout_s: float) -> bool:
+    """Whether something comes, if only the end. Not by `select`, which takes no descriptor beyond 1023."""
+    waiting = select.poll()
+    waiting.register(stream, select.POLLIN)
+    return bool(waiting.poll(math.ceil(timeout_s * 1000)))
 
 
 def _start(environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -195,11 +214,11 @@ def _predicted(model: ModelRunner, items: Sequence[object], cells_are_text: bool
 
 def in_a_fork(call: Callable[[], object], processor_s: float) -> object:
     """What `call` answers in a fork of this process, or `_DIED`, also where it takes longer. It must be picklable."""
+    seconds = _permitted(math.ceil(processor_s))
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
             die_with_parent()
-            seconds = math.ceil(processor_s)
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             with os.fdopen(writing, "wb") as stream:
                 pickle.dump(call(), stream, pickle.HIGHEST_PROTOCOL)
@@ -212,6 +231,15 @@ def in_a_fork(call: Callable[[], object], processor_s: float) -> object:
         content = stream.read()
     has_ended_well = os.waitpid(child, 0)[1] == 0
     return pickle.loads(content) if has_ended_well else _DIED  # noqa: S301 - from the fork
+
+
+def _permitted(processor_s: int) -> int:
+    """So much processor time, or what was set for this process (`ulimit -t`) if that is less: none may ask for more.
+
+    Found before the fork: there it would be the row that failed.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    return processor_s if hard == resource.RLIM_INFINITY else min(processor_s, hard)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batch.background import python_in_background
-from batch.crew import Crew, patience_s
+from batch.crew import Crew
 from batch.joblog import JobLog
+from batch.patience import Patience, patience_s
 from batch.runs import Run, RunOverError, from_failure
 from batch.stages import ParseStage, PredictStage, WriteStage
 from batch.worker import ShardWorker
@@ -39,6 +40,8 @@ _HEAD_START_S = 2.0
 _POOL_WORTH_S = 300.0
 """A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _LOOK_EVERY_S = 0.25
+_UNGUARDED = -1.0
+"""Ray Data's word for a dataset that may go without progress."""
 _NO_GPU = Resources()
 
 Item = dict[str, np.ndarray]
@@ -67,7 +70,7 @@ def run_shards(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
 
 def _run_on_gpus(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
     """The runner holds no GPU. Shards that killed who predicted them are worked on again by those who may die of it."""
-    left = ShardPool(run, shards, staged).drain(stop)
+    left = ShardPool(run, shards, staged, is_guarded=True).drain(stop)
     if left:
         JobLog(run.folder, run.epoch).append("shards_left_over", shards=left)
         ShardPool(run, left, partial(pooled, is_wary=True)).drain(stop)
@@ -105,8 +108,12 @@ def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
 class ShardPool:
     """Ray Data's pool, driven by a thread of its own so that the runner need not wait while it starts."""
 
-    def __init__(self, run: Run, shards: Sequence[int], work: Work | None = None) -> None:
-        """`work`: a dataset over the shards; None: `pooled`."""
+    def __init__(
+        self, run: Run, shards: Sequence[int], work: Work | None = None, *, is_guarded: bool = False
+    ) -> None:
+        """`work`: a dataset over the shards; None: `pooled`. `is_guarded`: Ray Data ends it if it hangs."""
+        self._run = run
+        self._is_guarded = is_guarded
         self.shards = shards
         self._work = work or pooled
         self._outcomes: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
@@ -121,8 +128,14 @@ class ShardPool:
         return self.failure is None and not self._outcomes.empty()
 
     def drain(self, stop: threading.Event) -> list[int]:
-        """Wait until the pool has done all its shards; those that it left over. Raises as `run_shards`."""
+        """Wait until the pool has done all its shards; those that it left over.
+
+        Raises:
+            TimeoutError: nothing gets on.
+            Exception: as `run_shards`.
+        """
         left: list[int] = []
+        patience = None if self._is_guarded else Patience(self._run)
         while True:
             if stop.is_set():
                 self.abandon()
@@ -130,7 +143,11 @@ class ShardPool:
             try:
                 outcome = self._outcomes.get(timeout=_LOOK_EVERY_S)
             except queue.Empty:
+                if patience:
+                    patience.check()
                 continue
+            if patience:
+                patience.note_progress()
             if outcome is None:
                 return left
             if isinstance(outcome, BaseException):
@@ -161,9 +178,12 @@ class ShardPool:
 
 
 def pooled(run: Run, shards: Sequence[int], *, is_wary: bool = False) -> Iterator[Item]:
-    """The finished shards, as a pool of `ShardWorker` finishes them; closing the iterator ends the pool."""
+    """The finished shards, as a pool of `ShardWorker` finishes them; closing the iterator ends the pool.
+
+    Ray Data does not watch over it: a worker that looks for the rows that hang finishes nothing for minutes.
+    """
     workers = min(run.settings.batch.workers, len(shards))
-    finished = _items(run, shards, gpu_workers=workers).map_batches(
+    finished = _items(run, shards, gpu_workers=workers, no_progress_s=_UNGUARDED).map_batches(
         ShardWorker,
         fn_constructor_kwargs={"run": run, "is_wary": is_wary},
         **_pool(run, workers, run.model.resources),
@@ -174,10 +194,11 @@ def pooled(run: Run, shards: Sequence[int], *, is_wary: bool = False) -> Iterato
 def staged(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     """The finished shards of a GPU model, and those left over, in three pools; as `pooled` else.
 
-    Ray Data ends workers on GPUs that find nothing to do, and starts as many as are configured where GPUs are free.
+    Ray Data ends workers on GPUs that find nothing to do, and starts as many as are configured where GPUs are free. It
+    ends the dataset if no stage gets on: a shard may take as long in each, which who waits for its end cannot tell.
     """
     workers = min(run.settings.batch.workers, len(shards))
-    finished = _items(run, shards, gpu_workers=workers)
+    finished = _items(run, shards, gpu_workers=workers, no_progress_s=patience_s(run))
     for stage, pool in (
         (ParseStage, _pool(run, workers)),
         (PredictStage, _pool(run, workers, run.model.resources)),
@@ -187,10 +208,10 @@ def staged(run: Run, shards: Sequence[int]) -> Iterator[Item]:
     yield from finished.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy")
 
 
-def _items(run: Run, shards: Sequence[int], *, gpu_workers: int) -> ray.data.Dataset:
+def _items(run: Run, shards: Sequence[int], *, gpu_workers: int, no_progress_s: float) -> ray.data.Dataset:
     import ray.data
 
-    _configure(gpus=gpu_workers * run.model.resources.num_gpus, patience_s=patience_s(run))
+    _configure(gpus=gpu_workers * run.model.resources.num_gpus, no_progress_s=no_progress_s)
     return ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), _MAX_BLOCKS)
     )
@@ -221,7 +242,7 @@ def _pool(run: Run, workers: int, wanted: Resources = _NO_GPU) -> dict[str, Any]
     }
 
 
-def _configure(*, gpus: float, patience_s: float) -> None:
+def _configure(*, gpus: float, no_progress_s: float) -> None:
     from ray.data import DataContext, ExecutionResources
 
     context = DataContext.get_current()
@@ -229,5 +250,5 @@ def _configure(*, gpus: float, patience_s: float) -> None:
     context.print_on_execution_start = False
     context.actor_task_retry_on_errors = False
     context.max_errored_blocks = 0
-    context.execution_no_progress_timeout_s = patience_s
+    context.execution_no_progress_timeout_s = no_progress_s
     context.execution_options.resource_limits = ExecutionResources(gpu=gpus)

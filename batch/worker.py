@@ -87,7 +87,7 @@ def load_model(run: Run) -> Predictor:
 
 def isolate_model(run: Run) -> IsolatedModel:
     """The job's model, in a process that its rows may kill."""
-    return IsolatedModel(lambda: ModelProcess(loadable(run)))
+    return IsolatedModel(lambda: ModelProcess(loadable(run), Attempts(run.folder).note_life))
 
 
 def loadable(run: Run) -> LoadableModel:

@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
         stranger = Stranger(root, environ, instructions, README_URL.replace(str(_PORT), str(options.port)))
         try:
             _go(walk, stranger)
-            is_there = True
         finally:
             stranger.run(instructions.stop)
+        is_there = True
     except LostError as error:
         print(f"lost: {error}", file=sys.stderr)
     finally:

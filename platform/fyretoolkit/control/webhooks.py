@@ -85,8 +85,8 @@ class WebhookSender:
         self._resolve = resolve or self._resolve_apart
         self._wake = asyncio.Event()
         self._sending: set[asyncio.Task[None]] = set()
-        self._known: dict[str, float] = {}
-        """What this sender has claimed and not settled, and when its lease will have ended."""
+        self._known: dict[str, tuple[str, float]] = {}
+        """What this sender has claimed and not settled, by which claim, and when its lease will have ended."""
         self._outcomes = Counter(dict.fromkeys(_OUTCOMES, 0))
 
     async def run(self) -> NoReturn:
@@ -107,7 +107,7 @@ class WebhookSender:
         """Begin every attempt that is due and that the limits allow. True if more may be due at once."""
         lease_s = self._settings.webhooks.timeout_s + _LEASE_MARGIN_S
         now = time.monotonic()
-        self._known = {member: until for member, until in self._known.items() if until > now}
+        self._known = {member: known for member, known in self._known.items() if known[1] > now}
         claims, is_more = await self._deliveries.claim(
             self._name,
             lease_s=lease_s,
@@ -116,7 +116,7 @@ class WebhookSender:
             known=self._known,
         )
         for claim in claims:
-            self._known[claim.member] = time.monotonic() + lease_s
+            self._known[claim.member] = claim.token, time.monotonic() + lease_s
             task = asyncio.get_running_loop().create_task(self._send(claim))
             self._sending.add(task)
             task.add_done_callback(self._ended)
@@ -176,13 +176,19 @@ class WebhookSender:
                 chance=random.random(),  # noqa: S311 - jitter
             )
             if await _patiently(lambda: self._deliveries.settle(claim, attempt, verdict)):
-                self._known.pop(claim.member, None)
+                self._forget(claim)
         except PlatformError as error:
             logger.warning("delivery %s was not settled: %s", delivery.id, error)
             return
         self._outcomes[_outcome(attempt)] += 1
         if verdict.status is DeliveryStatus.EXHAUSTED:
             logger.info("delivery %s of %s is exhausted: %s", delivery.id, delivery.org, verdict.reason)
+
+    def _forget(self, claim: Claim) -> None:
+        """It is settled. Sent again by hand, the delivery may be in hands anew by the time that is known."""
+        token, _ = self._known.get(claim.member, ("", 0.0))
+        if token == claim.token:
+            del self._known[claim.member]
 
     async def _attempt(self, delivery: Delivery) -> Attempt:
         """What came of one request.

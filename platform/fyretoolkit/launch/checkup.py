@@ -57,6 +57,8 @@ def examine(home: Home, port: int, environ: Mapping[str, str]) -> Iterator[Findi
     """Every part of the machine, for a platform with this home and port."""
     state = read_state(home)
     running = state if state is not None and state.is_alive() else None
+    if running is not None:  # what `up` was told, which this shell need not know
+        environ = {**environ, "FYRE_MODE": running.mode}
     yield _found("python", _python)
     yield _found("packages", lambda: _packages(importlib.metadata.requires, _version))
     yield _found("memory", lambda: _memory(running))

@@ -147,16 +147,28 @@ def reap() -> dict[int, int]:
 def end_ours(
     run_id: str, supervisor: int, start_ticks: int, *, keep: frozenset[int], grace_s: float
 ) -> set[int]:
-    """End a copy's processes but those to keep: SIGTERM, SIGKILL after `grace_s`; what is left 5 s later."""
+    """End a copy's processes but those to keep: SIGTERM, SIGKILL after `grace_s`; what is left 5 s later.
+
+    Who was ours at one look stays so: a runner leads a session of its own, and is init's when its raylet is gone.
+    """
+    seen: dict[int, int] = {}
+
+    def look() -> set[int]:
+        table = process_table()
+        ours = find_ours(run_id, supervisor, start_ticks) - keep
+        ours |= {pid for pid, started in seen.items() if is_running(pid, started)}
+        seen.update({pid: table[pid].start_ticks for pid in ours if pid in table})
+        return ours
+
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         deadline = time.monotonic() + patience_s
-        left = find_ours(run_id, supervisor, start_ticks) - keep
+        left = look()
         send(left, number)
         while left and time.monotonic() < deadline:
             time.sleep(_POLL_S)
             if supervisor == os.getpid():
                 reap()
-            left = find_ours(run_id, supervisor, start_ticks) - keep
+            left = look()
         if not left:
             break
     return left

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, cast
 
 from fyretoolkit.core.lifecycles import DELIVERY, DeliveryStatus, predecessors
@@ -24,6 +26,8 @@ from fyretoolkit.store.records import encode_fields, from_hash
 
 logger = logging.getLogger(__name__)
 
+_PUT_OFF_S = 3600.0
+"""Until a record that cannot be read is tried again: it says so in the platform's log each time."""
 KIND = "delivery"
 """How a new delivery is named on the changes channel, and one that is to be sent again."""
 
@@ -66,6 +70,7 @@ class DeliveryStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._numbers = count(1)
 
     async def claim(
         self,
@@ -81,15 +86,23 @@ class DeliveryStore:
         `sender` is a name of this process alone. It is heard of by claiming: what a sender has in its hands that was
         silent for too long is due again, for whoever claims next. So is what it has besides `known`, the members of the
         claims that it got: the answer to an earlier claim was lost, perhaps to this one, which the connection repeats.
-        None: it cannot say.
+        None: it cannot say. A claim that its connection gave up and that comes late, after a newer one of the same
+        store object, gets nothing.
         """
         answer = await self._store.run(
             "claim_deliveries",
-            [keys.OUTBOX, keys.OUTBOX_TURNS, keys.OUTBOX_SENDING, keys.OUTBOX_SENDERS],
+            [
+                keys.OUTBOX,
+                keys.OUTBOX_TURNS,
+                keys.OUTBOX_SENDING,
+                keys.OUTBOX_SENDERS,
+                keys.sender_claim(sender),
+            ],
             [
                 script_argument(
                     {
                         "sender": sender,
+                        "number": next(self._numbers),
                         "channels": keys.sender_channel(""),
                         "silence_ms": int(silence.listening_s * 1000),
                         "gone_ms": int(silence.gone_s * 1000),
@@ -105,7 +118,13 @@ class DeliveryStore:
             ],
         )
         is_more, *taken = answer
-        return [claim for token, fields in taken if (claim := _read(token, fields))], bool(is_more)
+        claims = []
+        for member, token, fields in taken:
+            if claim := _read(member, token, fields):
+                claims.append(claim)
+            else:
+                await self._put_off(member, token)
+        return claims, bool(is_more)
 
     async def settle(self, claim: Claim, attempt: Attempt, verdict: Verdict) -> bool:
         """Log an attempt and write what it led to; False if the claim was lost meanwhile, or the delivery expired.
@@ -123,24 +142,45 @@ class DeliveryStore:
         }
         if verdict.status is DeliveryStatus.DELIVERED:
             values["delivered_at"] = int(ended_at)
+        return await self._settle(
+            claim.member,
+            claim.token,
+            attempt,
+            {
+                "fields": encode_fields(Delivery, values),
+                "clear": [name for name, value in values.items() if value is None],
+                "next_at": next_at,
+            },
+        )
+
+    async def _put_off(self, member: str, token: str) -> None:
+        """Give back a delivery whose record cannot be read, for a while.
+
+        In hands it would be what this sender has without knowing it: claimed anew at every look. Not exhausted: a
+        sender of a newer version may be able to read it.
+        """
+        attempt = Attempt(time.time(), 0, error="the platform cannot read the record of this delivery")
+        changed = {"fields": {}, "clear": [], "next_at": round(attempt.at + _PUT_OFF_S, 3)}
+        await self._settle(member, token, attempt, changed)
+
+    async def _settle(self, member: str, token: str, attempt: Attempt, changed: Mapping[str, object]) -> bool:
+        org, delivery_id = member.split(" ")
         answer = await self._store.run(
             "settle_delivery",
             [
-                keys.delivery(delivery.org, delivery.id),
-                keys.delivery_attempts(delivery.org, delivery.id),
+                keys.delivery(org, delivery_id),
+                keys.delivery_attempts(org, delivery_id),
                 keys.OUTBOX,
                 keys.OUTBOX_SENDING,
             ],
             [
                 script_argument(
                     {
-                        "member": claim.member,
-                        "token": claim.token,
-                        "fields": encode_fields(Delivery, values),
-                        "clear": [name for name, value in values.items() if value is None],
-                        "next_at": next_at,
+                        "member": member,
+                        "token": token,
                         "attempt": json.dumps(_logged(attempt)),
                         "kept": MAX_ATTEMPTS_KEPT,
+                        **changed,
                     }
                 )
             ],
@@ -197,13 +237,13 @@ class DeliveryStore:
         return {"waiting": waiting, "sending": sending}
 
 
-def _read(token: str, fields: Sequence[str]) -> Claim | None:
+def _read(member: str, token: str, fields: Sequence[str]) -> Claim | None:
     """A claim from its record; None if that is damaged: one record must not keep all others from being sent."""
     stored = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
         return Claim(from_hash(Delivery, stored), token)
     except ValueError:
-        logger.exception("the record of delivery %s cannot be read", stored.get("id"))
+        logger.exception("the record of delivery %s cannot be read", member)
         return None
 
 

@@ -59,6 +59,11 @@ def sender_channel(sender: str) -> str:
     return f"fyre:outbox:sender:{sender}"
 
 
+def sender_claim(sender: str) -> str:
+    """String: the number of the last claim of a sender that has something in its hands; expires."""
+    return f"fyre:outbox:claim:{sender}"
+
+
 def organization(org: str) -> str:
     """Hash: an organization."""
     return f"fyre:organization:{org}"

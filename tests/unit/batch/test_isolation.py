@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import crew as crews
+from batch import patience
 from batch.attempts import Attempts
 from batch.crew import Crew
 from batch.isolation import CRASHED, IsolatedModel
 from batch.joblog import read_events
 from batch.loading import LoadableModel
-from batch.model_process import ModelProcess, ProcessDiedError, in_a_fork
+from batch.model_process import ModelProcess, ProcessDiedError
 from batch.runs import Run
 from batch.worker import ShardWorker
 from fyretoolkit.core.errors import PlatformError
@@ -31,7 +31,7 @@ from fyretoolkit.models.package import files_in
 from fyretoolkit.models.runner import Prediction
 from fyretoolkit.objects.artifacts import open_artifacts
 from tests.support.model_packages import load_runner
-from tests.support.onnx_graphs import as_many_steps, quotients
+from tests.support.onnx_graphs import quotients
 from tests.unit.batch.bench import Bench, LengthModel, run_inline
 from tests.unit.batch.dead_workers import leave_mark
 
@@ -126,6 +126,27 @@ def test_a_process_that_dies_unasked_is_no_rows_fault(monkeypatch: pytest.Monkey
     assert len(started) == 3
 
 
+def test_who_waits_hears_of_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that failed: a start and a row that hangs take longer together than a crew waits for news."""
+    monkeypatch.setattr("batch.isolation._START_AGAIN_S", 0)
+    events: list[str] = []
+
+    def start() -> ModelProcess:
+        events.append("start")
+        if events.count("start") == 1:
+            raise ProcessDiedError
+        return MortalProcess(asked)  # type: ignore[return-value]
+
+    def asked(items: Sequence[object]) -> bool:
+        events.append("asked")
+        return False
+
+    model = IsolatedModel(start)
+    model.on_answer = lambda: events.append("heard")
+    model.predict(["text"])
+    assert events == ["start", "heard", "start", "heard", "asked", "heard"]
+
+
 def test_a_mark_outlives_who_dies_and_no_one_else(tmp_path: Path) -> None:
     """Another that lives, and one that failed in order, are no deaths."""
     attempts = Attempts(tmp_path)
@@ -193,61 +214,6 @@ def test_a_process_that_was_killed_before_it_is_asked_is_replaced(bench: Bench, 
     model.close()
 
 
-def test_what_a_fork_does_is_answered_and_its_death_told() -> None:
-    """An error that nobody expected is a death too: nothing of the fork goes on."""
-    assert in_a_fork(os.getpid, 60) not in (os.getpid(), "died")
-    assert in_a_fork(lambda: os.kill(os.getpid(), signal.SIGKILL), 60) == "died"
-    assert in_a_fork(lambda: 1 // 0, 60) == "died"
-
-
-def process_of(bench: Bench, folder: Path, graph: bytes, **batch: float) -> ModelProcess:
-    """One that has loaded the graph."""
-    spec = load_runner(folder / "model", graph).spec.to_json()
-    stored = open_artifacts(bench.settings).put(files_in(folder / "model"))
-    settings = bench.settings.model_copy(update={"batch": bench.settings.batch.model_copy(update=batch)})
-    return ModelProcess(LoadableModel(settings, stored.sha256, spec, device_id=0))
-
-
-def test_a_row_that_hangs_is_an_error_line_like_one_that_kills(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the processor time of its fork; the process that has the model goes on, and who waits hears of every step."""
-    monkeypatch.setattr("batch.model_process._CLOCK", 1000)  # a busy machine's clock says nothing
-    model = IsolatedModel(lambda: process_of(bench, tmp_path, as_many_steps(), row_timeout_s=1))
-    heard: list[None] = []
-    model.on_answer = lambda: heard.append(None)
-    outcomes = model.predict([3, 1 << 62, 5])
-    assert crashed(outcomes) == {1}
-    assert [each.result for each in outcomes if isinstance(each, Prediction)] == [{"y": 3}, {"y": 5}]
-    assert len(heard) >= 6
-    model.close()
-
-
-def test_a_process_that_answers_nothing_is_killed(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that sleeps takes no processor time: the clock ends it."""
-    monkeypatch.setattr("batch.model_process._CLOCK", 1)
-    process = process_of(bench, tmp_path, quotients(), row_timeout_s=0.1)
-    os.kill(process.pid, signal.SIGSTOP)
-    with pytest.raises(ProcessDiedError):
-        process.predict([1], False)
-    assert not process.is_alive
-    process.end()
-
-
-def test_a_process_outlives_the_thread_that_asked_for_it(bench: Bench, tmp_path: Path) -> None:
-    """A lane starts it for its shard and ends; another one asks it. The kernel would end it with the lane."""
-    started: list[ModelProcess] = []
-    lane = threading.Thread(target=lambda: started.append(process_of(bench, tmp_path, quotients())))
-    lane.start()
-    lane.join()
-    while Path(f"/proc/self/task/{lane.native_id}").exists():
-        os.sched_yield()
-    assert [type(each) for each in started[0].predict([1, 2], False)] == [Prediction] * 2
-    started[0].end()
-
-
 def wait_for_ever(crew: Crew) -> None:
     """As the pipeline does, until it gives up."""
     while True:
@@ -259,7 +225,7 @@ async def test_a_crew_waits_for_who_finds_out_which_rows_hang(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No shard is done meanwhile. Nobody waits for one of which nothing is heard."""
-    monkeypatch.setattr(crews, "_NO_PROGRESS_S", 0.01)
+    monkeypatch.setattr(patience, "_NO_PROGRESS_S", 0.01)
     go_on, found = threading.Event(), list[str]()
 
     def work(run: Run, shards: Sequence[int], stop: threading.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from batch import pipeline
-from batch.crew import patience_s
+from batch.attempts import Attempts
 from batch.endings import decide_ending
 from batch.joblog import read_events
+from batch.patience import patience_s
 from batch.pipeline import ShardPool, is_pool_worth, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
 from batch.worker import ShardWorker
@@ -175,6 +177,48 @@ async def test_a_pool_is_patient_in_proportion_to_its_shards(bench: Bench):
     batch = run.settings.batch.model_copy(update={"shard_target_bytes": 10})
     smaller = replace(run, settings=run.settings.model_copy(update={"batch": batch}))
     assert patience_s(smaller) == pytest.approx(4 * patience_s(run), rel=0.5)
+
+
+async def test_a_pool_is_waited_for_while_it_finds_out_which_rows_hang(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """No shard is done meanwhile. Nobody waits for one of which nothing is heard."""
+    run = await run_of(bench)
+    release, looks = threading.Event(), list[float]()
+    monkeypatch.setattr("batch.patience._NO_PROGRESS_S", 0.01)
+    monkeypatch.setattr(pipeline, "_LOOK_EVERY_S", 0.02)
+
+    def seen_at(_: Attempts) -> float:
+        looks.append(time.time() + (1000 if len(looks) < 3 else -1000))
+        return looks[-1]
+
+    monkeypatch.setattr(Attempts, "seen_at", property(seen_at))
+    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(10)]))
+    with pytest.raises(TimeoutError, match="no shard was done"):
+        ShardPool(run, [0]).drain(NEVER)
+    release.set()
+    assert len(looks) == 4
+
+
+async def test_ray_watches_over_stages_and_over_no_pool_of_its_workers(bench: Bench):
+    """Its guard knows nothing of who finds out which rows hang, and would end the job."""
+    import ray.data
+
+    run, asked = await run_of(bench), list[float]()
+
+    class AskedError(Exception):
+        """Before anything is started."""
+
+    def from_items(*_: object, **__: object) -> None:
+        asked.append(ray.data.DataContext.get_current().execution_no_progress_timeout_s)
+        raise AskedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray.data, "from_items", from_items)
+        for work in (pipeline.staged, pipeline.pooled):
+            with pytest.raises(AskedError):
+                next(work(run, [0]))
+    assert asked == [patience_s(run), -1]
 
 
 async def test_a_stopped_run_does_not_wait_for_its_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -23,11 +23,11 @@ from fyretoolkit.core.exposition import SERIES
 from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.jobs import BatchJob
 from fyretoolkit.core.lifecycles import DeliveryStatus, JobStatus
-from fyretoolkit.core.webhooks import Delivery, EndReason, iso_time
+from fyretoolkit.core.webhooks import Attempt, Delivery, EndReason, Verdict, iso_time
 from fyretoolkit.settings import PROJECT_ROOT, Settings
 from fyretoolkit.store import keys
 from fyretoolkit.store.connection import Store
-from fyretoolkit.store.deliveries import DeliveryStore, Silence
+from fyretoolkit.store.deliveries import Claim, DeliveryStore, Silence
 from fyretoolkit.store.jobs import JobStore
 from fyretoolkit.store.webhook_secrets import WebhookSecretStore
 from tests.support.api_bench import until
@@ -260,6 +260,29 @@ async def test_a_claim_whose_answer_is_lost_is_no_wait(bench: Bench, redis_url: 
     bench.store = direct
     assert proxy.lost == 1
     assert len(receivers.received) == 1
+
+
+async def test_what_is_in_hands_anew_is_not_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent again by hand and claimed before the sender hears that it is settled: or it would be taken for lost."""
+    sender, known = bench.sender(), list[bool]()
+    settle = sender._deliveries.settle
+
+    async def late(claim: Claim, attempt: Attempt, verdict: Verdict) -> bool:
+        known.append(claim.member in sender._known)
+        is_settled = await settle(claim, attempt, verdict)
+        if len(known) == 1:
+            assert await bench.deliveries.redeliver(claim.delivery.org, claim.delivery.id)
+            await sender.look()
+        return is_settled
+
+    monkeypatch.setattr(sender._deliveries, "settle", late)
+    with receiving("ok") as receivers:
+        await bench.ended(receivers.urls["ok"])
+        await sender.look()
+        while sender._sending:
+            await asyncio.gather(*sender._sending)
+    assert known == [True, True]
+    assert sender._known == {}
 
 
 async def test_an_event_is_small(bench: Bench) -> None:

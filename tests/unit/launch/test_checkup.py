@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from fyretoolkit.launch import checkup, preflight
 from fyretoolkit.launch.checkup import Finding, examine, unmet_requirements
 from fyretoolkit.launch.paths import Home
+from fyretoolkit.launch.processes import boot_id, read_process
+from fyretoolkit.launch.state import RunState, write_state
 from fyretoolkit.settings import Settings
 
 VERSIONS = {"ray": "2.60.0", "httpx": "0.27.0", "numpy": "2.0.0rc1"}
@@ -60,6 +63,16 @@ def test_settings_that_cannot_be_read_end_what_needs_them(tmp_path: Path) -> Non
     found = _examined(tmp_path, FYRE_CONFIG=str(config))
     assert set(found) == {"python", "packages", "memory", "settings"}
     assert (found["settings"].status, "batch.wrokers" in found["settings"].message) == ("wrong", True)
+
+
+def test_a_running_platform_has_the_mode_that_it_was_started_in(tmp_path: Path) -> None:
+    """`up --mode production` tells the platform, and no shell."""
+    home, own = Home(tmp_path), read_process(os.getpid())
+    assert own is not None
+    home.run_dir.mkdir()
+    state = RunState("run_1", own.pid, own.start_ticks, boot_id(), 8000, "production", str(tmp_path))
+    write_state(home, state)
+    assert _examined(tmp_path)["settings"].message == "production mode"
 
 
 def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ subprocess.run(["sh", "-c", "sleep 60 & exit 0"], env={{}})
 print("ready", flush=True)
 time.sleep(60)
 """
+# A leader whose child has neither its session nor its environment, and stays when the leader is gone.
+ORPHANING = f"""
+import subprocess, sys, time
+command = [sys.executable, "-c", {IGNORES_TERM!r}]
+child = subprocess.Popen(command, start_new_session=True, env={{}}, stdout=subprocess.PIPE)
+child.stdout.readline()
+print("ready", flush=True)
+time.sleep(60)
+"""
 NOBODY = 2**22 + 1  # above the largest pid
 
 
@@ -87,6 +96,19 @@ def test_a_family_is_found_by_session_and_descent_without_marks() -> None:
         assert end_ours("no such run", leader.pid, found.start_ticks, keep=frozenset(), grace_s=5) == set()
         finish(leader)
     assert all(read_process(pid) is None or read_process(pid).is_zombie for pid in family)  # type: ignore[union-attr]
+
+
+def test_who_is_orphaned_while_all_are_ended_is_ended_too() -> None:
+    """A runner has a session of its own, and a title where its environment was: known by its raylet alone."""
+    run_id = uuid.uuid4().hex
+    leader = start(ORPHANING, run_id)
+    (child,) = find_ours(run_id, NOBODY, 0) - {leader.pid}
+    try:
+        assert end_ours(run_id, NOBODY, 0, keep=frozenset(), grace_s=1) == set()
+        found = read_process(child)
+        assert found is None or found.is_zombie
+    finally:
+        finish(leader)
 
 
 def test_a_session_whose_leader_is_another_process_by_now_is_left_alone() -> None:

@@ -193,12 +193,70 @@ def test_what_a_sender_has_without_knowing_it_is_due_again(with_store: Run) -> N
     with_store(scenario)
 
 
+def test_a_claim_that_comes_late_takes_nothing(with_store: Run) -> None:
+    """It was given up, and a newer one of its sender came first: what that took is neither lost nor taken again."""
+
+    async def scenario(store: Store) -> None:
+        bench, late = Bench(store), Bench(store)
+        await bench.claim(known=[])
+        await bench.ended()
+        (newer,) = await bench.claim(known=[])
+        await bench.ended()
+        assert await late.claim(known=[]) == []
+        assert await bench.deliveries.counts() == {"waiting": 1, "sending": 1}
+        assert len(await late.claim("two", known=[])) == 1
+        assert await bench.deliveries.settle(newer, OK, DELIVERED)
+        assert 0 < await store.redis.pttl(keys.sender_claim("one")) <= 120_000
+
+    with_store(scenario)
+
+
+def test_a_claim_that_is_sent_twice_has_one_answer(with_store: Run) -> None:
+    """Its sender hears one of the two, and nobody knows which was there first: the other takes nothing from it."""
+
+    async def scenario(store: Store) -> None:
+        bench, repeating = Bench(store), Bench(store)
+        await bench.ended()
+        first = await bench.claim(known=[])
+        await bench.ended()
+        assert len(first) == 1
+        assert await repeating.claim(known=[]) == first
+        assert await bench.deliveries.settle(first[0], OK, DELIVERED)
+        (second,) = await bench.claim(known=[])
+        assert await bench.deliveries.settle(second, OK, DELIVERED)
+
+    with_store(scenario)
+
+
 def test_a_damaged_record_keeps_no_other_from_being_sent(with_store: Run) -> None:
     async def scenario(store: Store) -> None:
         bench = Bench(store)
         damaged, other = await bench.ended(), await bench.ended()
         await store.redis.hset(keys.delivery("org_a", (await bench.only(damaged)).id), "attempts", "x")
         assert [claim.delivery.job for claim in await bench.claim()] == [other.id]
+
+    with_store(scenario)
+
+
+def test_a_record_that_cannot_be_read_is_put_off(with_store: Run) -> None:
+    """In nobody's hands, or it would be claimed anew at every look by a sender that has it and does not know it."""
+
+    async def scenario(store: Store) -> None:
+        bench = Bench(store)
+        job = await bench.ended()
+        name = (await bench.only(job)).id
+        await store.redis.hset(keys.delivery(job.org, name), "attempts", "x")
+        assert await bench.claim(known=[]) == []
+        assert await bench.deliveries.counts() == {"waiting": 1, "sending": 0}
+        seconds, _ = await store.redis.time()
+        due = await store.redis.zscore(keys.OUTBOX, f"{job.org} {name}")
+        assert seconds + 3000 < due < seconds + 4000
+        assert await bench.claim(known=[]) == []
+        (attempt,) = await bench.deliveries.attempts(job.org, name)
+        assert attempt.error == "the platform cannot read the record of this delivery"
+        await store.redis.hset(keys.delivery(job.org, name), "attempts", "0")
+        await bench.deliveries.redeliver(job.org, name)
+        assert [claim.delivery.id for claim in await bench.claim()] == [name]
 
     with_store(scenario)
 
@@ -281,7 +339,7 @@ def test_lanes_go_when_they_are_empty(with_store: Run) -> None:
         assert last.delivery.job == jobs[2].id
         await bench.deliveries.settle(last, OK, DELIVERED)
         left = [key async for key in store.redis.scan_iter("fyre:*outbox*")]
-        assert left == [keys.OUTBOX_SENDERS]
+        assert set(left) == {keys.OUTBOX_SENDERS, keys.sender_claim("one")}
 
     with_store(scenario)
 

@@ -4,12 +4,16 @@
 -- there are deliveries in hands, so a claim costs the same however much waits. What is in the hands of a sender that
 -- was not heard of for a while is due again, sooner if its connection is gone too: nobody listens on its channel. So is
 -- what is in anyone's beyond its lease, and what a sender has without knowing it: the answer to its claim was lost.
--- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders
--- ARGV: 1 JSON {sender, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver, deliveries, lanes,
---   known? {member: true} of what the sender knows to be in its hands}
+-- A claim that is sent twice has one answer. One that comes late, after a newer one of its sender, takes nothing: it
+-- does not know what the newer one took.
+-- KEYS: 1 outbox, 2 turns, 3 sending, 4 senders, 5 the sender's last claim
+-- ARGV: 1 JSON {sender, number, channels, silence_ms, gone_ms, lease_ms, limit, of_organization, of_receiver,
+--   deliveries, lanes, known? {member: true} of what the sender knows to be in its hands}
 -- `deliveries`, `lanes`: the names of a record and of an organization's lanes, with %o for the organization and %d.
--- Returns {whether more is due, {token, fields}...}
+-- Returns {whether more is due, {member, token, fields}...}
 local spec = cjson.decode(ARGV[1])
+local last = tonumber(redis.call('GET', KEYS[5]) or 0)
+if spec.number < last then return {0} end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -18,6 +22,19 @@ local function lanes_of(org) return (spec.lanes:gsub('%%o', org)) end
 local function to_the_back(turns, member)
   local last = redis.call('ZRANGE', turns, -1, -1, 'WITHSCORES')
   if last[1] ~= member then redis.call('ZADD', turns, (last[2] or 0) + 1, member) end
+end
+
+-- The connection sent this claim twice, and only one of the answers is heard, whichever came first: both are the same.
+if spec.number == last and spec.known then
+  local answer, sending = {1}, redis.call('HGETALL', KEYS[3])
+  for i = 1, #sending, 2 do
+    local org, id = sending[i]:match('^(%S+) (%S+)$')
+    if sending[i + 1]:match('^(%S+) ') == spec.sender and not spec.known[sending[i]] then
+      local fields = redis.call('HGETALL', record_of(org, id))
+      if #fields > 0 then answer[#answer + 1] = {sending[i], sending[i + 1], fields} end
+    end
+  end
+  return answer
 end
 
 local in_hands, of_organization, of_lane = 0, {}, {}
@@ -97,7 +114,7 @@ local function take(org, receiver)
   redis.call('HSET', KEYS[3], org .. ' ' .. id, token)
   count(org, receiver)
   is_holding = true
-  return {token, fields}
+  return {org .. ' ' .. id, token, fields}
 end
 
 local answer, at = {#due == 1000 and 1 or 0}, 0
@@ -108,5 +125,8 @@ while in_hands < spec.limit do
   if receiver then answer[#answer + 1] = take(org, receiver) else at = at + 1 end
 end
 -- Only who has something in hands is missed: an idle look writes nothing.
-if is_holding then redis.call('HSET', KEYS[4], spec.sender, string.format('%d', now_ms)) end
+if is_holding then
+  redis.call('HSET', KEYS[4], spec.sender, string.format('%d', now_ms))
+  redis.call('SET', KEYS[5], string.format('%d', spec.number), 'PX', spec.lease_ms + 60000)
+end
 return answer
