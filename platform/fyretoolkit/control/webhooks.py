@@ -146,8 +146,8 @@ class WebhookSender:
         """Look as soon as a job with a webhook ended. Messages may be missed: the clock looks as well."""
         while True:
             try:
-                async with self._store.subscribe() as changes, translated():
-                    await changes.subscribe(keys.sender_channel(self._name))
+                channel = keys.sender_channel(self._name)
+                async with self._store.subscribe(channel) as changes, translated():
                     self._wake.set()
                     async for message in changes.listen():
                         if json.loads(message["data"])["kind"] == KIND:

@@ -126,12 +126,18 @@ class Store:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[PubSub]:
-        """Messages of the changes channel. A lost connection raises; callers poll as well."""
+    async def subscribe(self, *more: str) -> AsyncIterator[PubSub]:
+        """Messages of the changes channel, and of `more`. A lost connection raises; callers poll as well.
+
+        A cancellation that comes meanwhile is heard: redis-py swallows one while it connects, and whoever then waits
+        for messages would wait for ever, since a task group cancels its tasks once.
+        """
         pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-        async with translated():
-            await pubsub.subscribe(keys.CHANGES_CHANNEL)
         try:
+            async with translated():
+                await pubsub.subscribe(keys.CHANGES_CHANNEL, *more)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError
             yield pubsub
         finally:
             await pubsub.aclose()  # type: ignore[no-untyped-call]

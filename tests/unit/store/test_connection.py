@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import pytest
+from redis.asyncio.client import PubSub
 
 from fyretoolkit.store.connection import Store
 
@@ -33,3 +36,33 @@ def test_an_absent_redis_fails_the_first_call_and_not_the_holding() -> None:
         await store.close()
 
     anyio.run(scenario)
+
+
+def test_a_cancellation_that_redis_py_swallows_is_heard(
+    with_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens is cancelled once, by its task group, and would wait for a message for ever."""
+    subscribe = PubSub.subscribe
+
+    async def swallowing(changes: PubSub, *channels: str) -> None:
+        connecting.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await subscribe(changes, *channels)
+
+    async def listen(store: Store) -> None:
+        async with store.subscribe() as changes:
+            async for _ in changes.listen():
+                pass
+
+    async def scenario(store: Store) -> bool:
+        task = asyncio.create_task(listen(store))
+        await connecting.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        return task.cancelled()
+
+    connecting = asyncio.Event()
+    monkeypatch.setattr(PubSub, "subscribe", swallowing)
+    assert with_store(scenario)
