@@ -38,6 +38,8 @@ _BAR = 2.0
 _COPIES = 200
 """Of 2,942 rows: minutes of work on any machine."""
 _QUIET_WITHIN_S = 30.0
+_MOST_STRETCHES = 20
+"""Of load, if they are short and the machine so busy that a job has no row in one; the last is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,12 @@ class Beside:
 
     report: Report
     rows: int
+    seconds: float
 
     @property
     def rows_per_s(self) -> float:
         """Of the job."""
-        return self.rows / self.report.seconds
+        return self.rows / self.seconds
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -112,13 +115,18 @@ def _beside(
     platform: RunningPlatform, client: httpx.Client, target: Target, rows: Path, rate: float, seconds: float
 ) -> Beside:
     job = submit(client, _MODEL, rows.as_uri())
-    report = open_loop(target, rate_per_s=rate, seconds=seconds)
+    began = time.monotonic()
+    for _ in range(_MOST_STRETCHES):
+        report = open_loop(target, rate_per_s=rate, seconds=seconds)
+        if client.get(f"/jobs/{job}").raise_for_status().json()["progress"]["succeeded"]:
+            break
+    took_s = time.monotonic() - began
     done = client.post(f"/jobs/{job}/cancel").raise_for_status().json()["progress"]["succeeded"]
     until(
         lambda: not platform.titled("ray::RunnerActor"), timeout_s=_QUIET_WITHIN_S, what="the end of the run"
     )
     time.sleep(1.0)  # what was its takes a moment to go
-    return Beside(report, done)
+    return Beside(report, done, took_s)
 
 
 def _tell(what: str, report: Report) -> None:
