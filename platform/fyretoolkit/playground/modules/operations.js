@@ -12,7 +12,7 @@ const REFRESH_MS = 3000;
 
 export async function operationsView({ signal }) {
   const parts = h("div", { class: "parts" });
-  const place = h("div", { class: "deployments" }, h("p", { class: "loading" }, "Reading the deployments …"));
+  const place = h("div", { class: "deployments", "aria-busy": "true" }, h("p", { class: "loading" }, "Reading the deployments …"));
   const nodes = h("section", { class: "nodes" });
   const open = new Set();
 
@@ -23,6 +23,7 @@ export async function operationsView({ signal }) {
       send({ method: "GET", path: "/nodes?limit=100", signal }),
     ]);
     fill(parts, checks(ready));
+    place.removeAttribute("aria-busy");
     if (!answer.ok) fill(place, failure(answer, { retry: show }));
     else if (!place.contains(document.activeElement)) fill(place, listed(answer.json.data, { open, show }));
     showNodes(nodes, machines, { deployments: answer.ok ? answer.json.data : [], retry: show });
