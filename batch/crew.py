@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from batch.hands import LANES, Hand, HandLostError
 from batch.joblog import JobLog
@@ -25,6 +26,14 @@ _HAND_WORTH_BYTES = 8 << 20
 """Or at once for so much input, whatever its model: too little is not known of for long."""
 _MOST_REPLACED = 2
 _LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many shards were brought to their commit after the first one was, and in how many seconds."""
+
+    seconds: float = 0.0
+    shards: int = 0
 
 
 class Crew:
@@ -42,9 +51,9 @@ class Crew:
         self._is_over = self._is_hung = False
         self._failure: BaseException | None = None
         self._began_at = time.monotonic()
+        self._first_at = self._last_at = 0.0
         self._patience = Patience(run)
-        self.done = 0
-        """Shards brought to their commit."""
+        self._done = 0
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
         if sum(sizes) >= _HAND_WORTH_BYTES:
             self._take_hands()
@@ -57,9 +66,10 @@ class Crew:
         return any(lane.is_alive() for lane in self._lanes) or bool(self._waiting)
 
     @property
-    def elapsed_s(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._began_at
+    def pace(self) -> Pace:
+        """From the first commit to the last one, without what it took to begin."""
+        with self._changed:
+            return Pace(self._last_at - self._first_at, max(0, self._done - 1))
 
     def wait(self) -> None:
         """Return soon, or when a shard is done.
@@ -80,8 +90,8 @@ class Crew:
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
             self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
         self._bury()
-        pace = self.elapsed_s / max(1, self.done)
-        if self.done and self._lost <= _MOST_REPLACED and pace * len(self._waiting) > _HAND_WORTH_S:
+        left_s = (time.monotonic() - self._began_at) / max(1, self._done) * len(self._waiting)
+        if self._done and self._lost <= _MOST_REPLACED and left_s > _HAND_WORTH_S:
             self._take_hands()
 
     @property
@@ -145,6 +155,8 @@ class Crew:
             except BaseException as error:  # noqa: BLE001 - raised by `wait`
                 self._failure, self._is_over = self._failure or error, True
             with self._changed:
-                self.done += 1
+                self._last_at = time.monotonic()
+                self._first_at = self._first_at or self._last_at
+                self._done += 1
                 self._patience.note_progress()
                 self._changed.notify()

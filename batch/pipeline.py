@@ -17,13 +17,14 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from batch.background import python_in_background
-from batch.crew import Crew
+from batch.crew import Crew, Pace
 from batch.joblog import JobLog
 from batch.patience import Patience, patience_s
 from batch.runs import Run, RunOverError, from_failure
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
 _MAX_RESTARTS = 2
 _MAX_BLOCKS = 1000
-_HEAD_START_S = 2.0
 _POOL_WORTH_S = 300.0
 """A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
+_PACE_OVER_S = 10.0
+"""What their pace is taken over, from their first commit on; before it are starts: of hands, of the next runner."""
 _LOOK_EVERY_S = 0.25
 _UNGUARDED = -1.0
 """Ray Data's word for a dataset that may go without progress."""
@@ -91,7 +93,10 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.elapsed_s, crew.done, len(waiting)):
+            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.pace, len(waiting)):
+                JobLog(run.folder, run.epoch).append(
+                    "pool_started", waiting=len(waiting), pace=asdict(crew.pace)
+                )
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             crew.wait()
         crew.finish()
@@ -100,9 +105,9 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
     return pool
 
 
-def is_pool_worth(elapsed_s: float, done: int, waiting: int) -> bool:
-    """Whether `waiting` shards, at the pace of those `done`, would take the runner and its hands too long."""
-    return done > 0 and elapsed_s >= _HEAD_START_S and elapsed_s / done * waiting > _POOL_WORTH_S
+def is_pool_worth(pace: Pace, waiting: int) -> bool:
+    """Whether `waiting` shards, at this pace, would take the runner and its hands too long; not known at once."""
+    return pace.seconds >= _PACE_OVER_S and pace.seconds * waiting > _POOL_WORTH_S * pace.shards
 
 
 class ShardPool:

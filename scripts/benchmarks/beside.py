@@ -1,4 +1,4 @@
-"""Real time beside a batch job: latency of sentiment on a quiet platform and while a job uses the machine, twice each.
+"""Real time beside a batch job: latency of sentiment on a quiet platform and while a job uses the machine, in turns.
 
 Requests of one sentence come by a timetable, at a share of what the platform answers when that is all it does, found
 first. Each time the job is created when its part begins, so that the start of its workers is within, and canceled at
@@ -58,15 +58,16 @@ class Beside:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `scripts/bench beside`."""
-    parser.add_argument("--seconds", type=float, default=25.0, help="of each of the four parts (25)")
+    parser.add_argument("--seconds", type=float, default=25.0, help="of each part (25)")
+    parser.add_argument("--rounds", type=int, default=4, help="of two parts each (4)")
     parser.add_argument("--share", type=float, default=0.25, help="of the closed loop's rate (0.25)")
-    parser.add_argument("--quick", action="store_true", help="10 s each")
+    parser.add_argument("--quick", action="store_true", help="two rounds, 10 s a part")
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print; 1 if real time suffered or the job did not get on."""
     if options.quick:
-        options.seconds = 10.0
+        options.seconds, options.rounds = 10.0, 2
     introduce()
     with (
         tempfile.TemporaryDirectory(prefix="fb-") as folder,
@@ -79,7 +80,10 @@ def run(options: argparse.Namespace) -> int:
         capacity = closed_loop(target, connections=16, seconds=min(8.0, options.seconds)).rps
         rate = capacity * options.share
         print(f"closed loop of 16: {capacity:.0f} requests a second; from now on {rate:.0f}", flush=True)
-        return conclude(judge(*measure(platform, target, rows, rate_per_s=rate, seconds=options.seconds)))
+        alone, beside = measure(
+            platform, target, rows, rate_per_s=rate, seconds=options.seconds, rounds=options.rounds
+        )
+        return conclude(judge(alone, beside))
 
 
 def glosses(folder: Path, copies: int) -> Path:
@@ -97,7 +101,7 @@ def measure(
     *,
     rate_per_s: float,
     seconds: float,
-    rounds: int = 2,
+    rounds: int,
 ) -> tuple[list[Report], list[Beside]]:
     """In turn: the load alone, the load beside a job."""
     alone: list[Report] = []
