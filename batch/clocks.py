@@ -65,6 +65,14 @@ def had(pid: int) -> Had:
     )
 
 
+def waited_s() -> float:
+    """For how long this thread has waited in line for a core, since it began; 0 where the system does not tell."""
+    try:
+        return int((_PROC / "thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def _of_one(pid: int) -> Had:
     try:
         ran, waited, _ = (_PROC / f"{pid}/schedstat").read_text("ascii").split()

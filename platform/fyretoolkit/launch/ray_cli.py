@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 _ABSENT = ("ray.serve.scripts", "ray.util.state.state_cli", "ray.dashboard.modules.job.cli")
 
 
-def without_ray_client(parameters: Any, _is_head: bool) -> None:
-    """Ray's start hook (`RAY_START_HOOK`): no Ray Client server, which takes a port and 130 MB unused."""
+def adjust_start(parameters: Any, _is_head: bool) -> None:
+    """Ray's start hook (`RAY_START_HOOK`): workers start by `worker_start.py`, and there is no Ray Client server.
+
+    That would take a port and 130 MB unused.
+    """
     parameters.ray_client_server_port = None
+    parameters.setup_worker_path = str(Path(__file__).with_name("worker_start.py"))
 
 
 def main() -> None:

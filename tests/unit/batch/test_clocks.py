@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.clocks import Clock, Had, had
+from batch.clocks import Clock, Had, had, waited_s
 
 HOUR_S = 3600
 
@@ -42,6 +42,24 @@ def test_the_clock_runs_out_for_what_computes(busy: int) -> None:
     while had(busy).ran_ns == before.ran_ns:
         os.sched_yield()
     assert clock.left_s() <= 0
+
+
+def test_a_thread_is_told_how_long_it_was_in_line(busy: int) -> None:
+    """Behind another process on its core; what it computes itself does not count."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    os.sched_setaffinity(busy, {min(cores)})
+    try:
+        before = waited_s()
+        while waited_s() == before:
+            pass
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def test_who_is_not_told_has_not_waited(proc: Path) -> None:
+    """No /proc, or a kernel that does not count."""
+    assert waited_s() == 0
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source
 from batch.worker import Predictor
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.models.codec import ItemError
+from fyretoolkit.models.runner import Prediction
 from fyretoolkit.settings import BatchSettings
 from tests.unit.batch.bench import SPEC, Bench, LengthModel
 
@@ -68,6 +70,23 @@ def test_the_first_rows_are_asked_for_in_growing_groups(bench: Bench) -> None:
     assert speed is not None
     assert speed > 0
     assert model.calls[:5] == [1, 2, 4, 8, 8]
+
+
+def test_a_busy_machine_makes_no_finer_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time in line for a core is not the model's: a call of 10 s of which 9 were waited for took a second."""
+    clock = {"now": 0.0, "waited": 0.0}
+
+    class Waiting(LengthModel):
+        def predict(
+            self, items: Sequence[object], cells_are_text: bool = False
+        ) -> list[Prediction | ItemError]:
+            clock["now"] += 10
+            clock["waited"] += 9
+            return super().predict(items, cells_are_text)
+
+    monkeypatch.setattr("batch.sizing.time.perf_counter", lambda: clock["now"])
+    monkeypatch.setattr("batch.sizing.waited_s", lambda: clock["waited"])
+    assert measure_speed(run_over(bench, ROWS), LAYOUT, lambda _: Waiting()) == 8 * len(b'"some text"\n')
 
 
 def test_what_cannot_be_measured_has_no_speed(bench: Bench) -> None:
