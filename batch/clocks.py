@@ -65,12 +65,16 @@ def had(pid: int) -> Had:
     )
 
 
-def waited_s() -> float:
-    """For how long this thread has waited in line for a core, since it began; 0 where the system does not tell."""
+def own_time_s() -> float:
+    """A clock that stands while this thread waits in line for a core, for differences.
+
+    Of a model with one thread, as a worker's is, it tells the time that it takes, however busy the machine.
+    """
     try:
-        return int((_PROC / "thread-self/schedstat").read_text("ascii").split()[1]) / 1e9
+        waited_ns = int((_PROC / "thread-self/schedstat").read_text("ascii").split()[1])
     except OSError:
-        return 0.0
+        waited_ns = 0
+    return time.perf_counter() - waited_ns / 1e9
 
 
 def _of_one(pid: int) -> Had:

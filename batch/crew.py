@@ -11,11 +11,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from batch.hands import LANES, Hand, HandLostError
 from batch.joblog import JobLog
+from batch.pace import Pace, Pacing
 from batch.patience import Patience
 from batch.runs import Run
 from batch.worker import ShardWorker
@@ -26,14 +25,6 @@ _HAND_WORTH_BYTES = 8 << 20
 """Or at once for so much input, whatever its model: too little is not known of for long."""
 _MOST_REPLACED = 2
 _LOOK_EVERY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How many shards were brought to their commit after the first one was, and in how many seconds."""
-
-    seconds: float = 0.0
-    shards: int = 0
 
 
 class Crew:
@@ -51,13 +42,13 @@ class Crew:
         self._is_over = self._is_hung = False
         self._failure: BaseException | None = None
         self._began_at = time.monotonic()
-        self._first_at = self._last_at = 0.0
+        self._pacing = Pacing()
         self._patience = Patience(run)
         self._done = 0
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
         if sum(sizes) >= _HAND_WORTH_BYTES:
             self._take_hands()
-        self._open_lanes(self._worker.work)
+        self._open_lanes(self._worker)
 
     @property
     def is_busy(self) -> bool:
@@ -67,9 +58,8 @@ class Crew:
 
     @property
     def pace(self) -> Pace:
-        """From the first commit to the last one, without what it took to begin."""
-        with self._changed:
-            return Pace(self._last_at - self._first_at, max(0, self._done - 1))
+        """Of all its workers, until now."""
+        return self._pacing.pace
 
     def wait(self) -> None:
         """Return soon, or when a shard is done.
@@ -88,7 +78,7 @@ class Crew:
             self._is_hung = True
             raise
         if not any(lane.is_alive() for lane in self._lanes) and self._waiting:
-            self._open_lanes(self._worker.work)  # a hand gave back what it had when the others were done
+            self._open_lanes(self._worker)  # a hand gave back what it had when the others were done
         self._bury()
         left_s = (time.monotonic() - self._began_at) / max(1, self._done) * len(self._waiting)
         if self._done and self._lost <= _MOST_REPLACED and left_s > _HAND_WORTH_S:
@@ -124,23 +114,25 @@ class Crew:
         for _ in range(min(count, len(self._waiting) - 1)):
             hand = Hand(self._run)
             self._hands.append(hand)
-            self._open_lanes(hand.work)
+            self._open_lanes(hand)
             JobLog(self._run.folder, self._run.epoch).append("hand_started", hand=hand.pid)
 
     def _bury(self) -> None:
         for hand in [hand for hand in self._hands if hand.is_lost]:
             self._hands.remove(hand)
             self._lost += 1
+            self._pacing.note_loss(hand)
             hand.end()
             JobLog(self._run.folder, self._run.epoch).append("hand_lost", hand=hand.pid)
 
-    def _open_lanes(self, work: Callable[[int], None]) -> None:
+    def _open_lanes(self, worker: ShardWorker | Hand) -> None:
+        self._pacing.note_start(worker)
         for _ in range(LANES):
-            lane = threading.Thread(target=self._take, args=(work,), daemon=True, name="lane")
+            lane = threading.Thread(target=self._take, args=(worker,), daemon=True, name="lane")
             self._lanes.append(lane)
             lane.start()
 
-    def _take(self, work: Callable[[int], None]) -> None:
+    def _take(self, worker: ShardWorker | Hand) -> None:
         """What a lane does."""
         while not self._is_over:
             try:
@@ -148,15 +140,14 @@ class Crew:
             except IndexError:
                 return
             try:
-                work(index)
+                worker.work(index)
             except HandLostError:
                 self._waiting.appendleft(index)
                 return
             except BaseException as error:  # noqa: BLE001 - raised by `wait`
                 self._failure, self._is_over = self._failure or error, True
             with self._changed:
-                self._last_at = time.monotonic()
-                self._first_at = self._first_at or self._last_at
                 self._done += 1
+                self._pacing.note_done(worker)
                 self._patience.note_progress()
                 self._changed.notify()

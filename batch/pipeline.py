@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from batch.background import python_in_background
-from batch.crew import Crew, Pace
+from batch.crew import Crew
 from batch.joblog import JobLog
+from batch.pace import Pace
 from batch.patience import Patience, patience_s
 from batch.runs import Run, RunOverError, from_failure
 from batch.stages import ParseStage, PredictStage, WriteStage
@@ -40,7 +41,7 @@ _MAX_BLOCKS = 1000
 _POOL_WORTH_S = 300.0
 """A pool is started for work that would keep the runner and its hands busy for longer than this (decisions/0011)."""
 _PACE_OVER_S = 10.0
-"""What their pace is taken over, from their first commit on; before it are starts: of hands, of the next runner."""
+"""What their pace is taken over; what it took them to begin, beside the start of the next runner, is no part of it."""
 _LOOK_EVERY_S = 0.25
 _UNGUARDED = -1.0
 """Ray Data's word for a dataset that may go without progress."""
@@ -93,10 +94,9 @@ def _run_until_pool(run: Run, waiting: deque[int], stop: threading.Event) -> Sha
             if pool and pool.failure is not None:
                 JobLog(run.folder, run.epoch).append("pool_failed", error=str(pool.failure)[:1000])
                 pool = None
-            if may_pool and worker.turns.share > 1 and is_pool_worth(crew.pace, len(waiting)):
-                JobLog(run.folder, run.epoch).append(
-                    "pool_started", waiting=len(waiting), pace=asdict(crew.pace)
-                )
+            pace, left = crew.pace, len(waiting)
+            if may_pool and worker.turns.share > 1 and is_pool_worth(pace, left):
+                JobLog(run.folder, run.epoch).append("pool_started", waiting=left, pace=asdict(pace))
                 pool, may_pool = ShardPool(run, tuple(waiting)), False
             crew.wait()
         crew.finish()

@@ -1,10 +1,10 @@
 """How large a job's shards are: about a second of its model's work, measured on the input's first rows.
 
 A shard is what progress moves by, what a death costs, and what a worker holds in memory. The plan is kept, so what was
-measured decides once and later runs work on the same shards; the size is a power of two, so two jobs over one input
-are cut alike unless the machine was much busier. The rows are run by the loaded model that the runner's worker goes on
-with. Rejected: one size for all (256 KiB are 3 ms of a small network's work, and minutes of a transformer's), and
-cutting again while the job runs (the numbers of committed shards would move).
+measured decides once and later runs work on the same shards; the size is a power of two, and what the thread waits for
+a core does not count, so two jobs over one input are cut alike. The rows are run by the loaded model that the runner's
+worker goes on with. Rejected: one size for all (256 KiB are 3 ms of a small network's work, and minutes of a
+transformer's), and cutting again while the job runs (the numbers of committed shards would move).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batch.attempts import Attempts
 from batch.boundaries import Scanner, split_records
-from batch.clocks import waited_s
+from batch.clocks import own_time_s
 from batch.joblog import JobLog
 from batch.parts import PartLines
 from batch.runs import Run
@@ -29,8 +29,9 @@ _SAMPLE_BYTES = 1 << 20
 _MEASURE_S = 0.1
 _SLOW_S = 1.0
 _LEAST_CALLS = 4
-"""The first is slow by itself; the quickest tells. What a call waits for a core is no work of the model's: a job that
-began behind predictions and the start of the next runner was cut 20 times too fine."""
+"""The first is slow by itself, and any one may be; the quickest tells."""
+_LONGEST_S = 5.0
+"""By the clock, where a machine is so busy that a tenth of a second of work takes that long."""
 _LEAST_S = 1e-6
 _MOST_SHARDS = 4000
 """A larger input gets larger shards: each shard is a field in Redis and two files."""
@@ -81,16 +82,16 @@ def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:
     reader = reader_of(run, plan)
     flags = flags_of(reader, run.model, chunk)
     rows = reader.read(shard, chunk)
-    size, rates, until = 1, list[float](), time.monotonic() + _MEASURE_S
-    while (now := time.monotonic()) < until or (len(rates) < _LEAST_CALLS and now < until + _SLOW_S):
-        began_at, waited_before_s = time.perf_counter(), waited_s()
+    size, rates, latest = 1, list[float](), time.monotonic() + _LONGEST_S
+    until = (began_s := own_time_s()) + _MEASURE_S
+    while began_s < until or (len(rates) < _LEAST_CALLS and began_s < until + _SLOW_S):
         group = list(islice(rows, size))
-        if not group:
+        if not group or time.monotonic() > latest:
             break
         predict_group(model, group, flags, PartLines())
-        in_line_s = waited_s() - waited_before_s
-        rates.append(len(group) / max(time.perf_counter() - began_at - in_line_s, _LEAST_S))
-        size = min(2 * size, group_size(run))
+        ended_s = own_time_s()
+        rates.append(len(group) / max(ended_s - began_s, _LEAST_S))
+        began_s, size = ended_s, min(2 * size, group_size(run))
     return max(rates) * len(chunk) / records if rates else None
 
 

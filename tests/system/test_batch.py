@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from batch.shards import Plan
+from fyretoolkit.launch import setup_worker
 from tests.support.platform import RunningPlatform, finished, lines, submit, until
 
 pytestmark = pytest.mark.system
@@ -175,3 +176,9 @@ def test_an_input_that_is_not_there(client: httpx.Client, tmp_path: Path) -> Non
     """The job ends failed, with the code of its reason."""
     job = finished(client, submit(client, "sentiment-v1", (tmp_path / "no.jsonl").as_uri()))
     assert (job["status"], job["error"]["code"]) == ("failed", "input_not_found")
+
+
+def test_the_raylet_starts_workers_by_our_program(platform: RunningPlatform) -> None:
+    """Ray's takes a core from real time for each runner (decisions/0015)."""
+    (raylet,) = (process for process in platform.processes() if process.name() == "raylet")
+    assert any(setup_worker.__file__ in argument for argument in raylet.cmdline())

@@ -37,7 +37,7 @@ _FIXED: Mapping[str, str] = {
     # workers and the replicas' gRPC servers listen there alone. Without it Ray replaces a loopback
     # --node-ip-address and listens everywhere.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_START_HOOK": "fyretoolkit.launch.ray_cli.adjust_start",
+    "RAY_START_HOOK": "fyretoolkit.launch.ray_cli.prepare_node",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ROTATION_MAX_BYTES": str(16 << 20),
     "RAY_ROTATION_BACKUP_COUNT": "2",

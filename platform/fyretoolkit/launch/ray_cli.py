@@ -16,13 +16,14 @@ from typing import Any, cast
 _ABSENT = ("ray.serve.scripts", "ray.util.state.state_cli", "ray.dashboard.modules.job.cli")
 
 
-def adjust_start(parameters: Any, _is_head: bool) -> None:
-    """Ray's start hook (`RAY_START_HOOK`): workers start by `worker_start.py`, and there is no Ray Client server.
+def prepare_node(parameters: Any, _is_head: bool) -> None:
+    """Ray's start hook (`RAY_START_HOOK`), before a node starts.
 
-    That would take a port and 130 MB unused.
+    No Ray Client server, which takes a port and 130 MB unused. Workers with a runtime environment start by our
+    `setup_worker.py`. It must have the name of Ray's: by that the raylet knows what to leave out for the others.
     """
     parameters.ray_client_server_port = None
-    parameters.setup_worker_path = str(Path(__file__).with_name("worker_start.py"))
+    parameters.setup_worker_path = str(Path(__file__).with_name("setup_worker.py"))
 
 
 def main() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from batch.clocks import Clock, Had, had, waited_s
+from batch.clocks import Clock, Had, had, own_time_s
 
 HOUR_S = 3600
 
@@ -44,22 +46,28 @@ def test_the_clock_runs_out_for_what_computes(busy: int) -> None:
     assert clock.left_s() <= 0
 
 
-def test_a_thread_is_told_how_long_it_was_in_line(busy: int) -> None:
-    """Behind another process on its core; what it computes itself does not count."""
+@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="the kernel does not count")
+def test_a_threads_own_time_stands_while_it_is_in_line(busy: int) -> None:
+    """Behind another process on its core: of a second by the clock it has had half, and never more than that."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     os.sched_setaffinity(busy, {min(cores)})
     try:
-        before = waited_s()
-        while waited_s() == before:
+        began_s, own_s, computed_s = time.perf_counter(), own_time_s(), time.thread_time()
+        while time.perf_counter() < began_s + 1:
             pass
+        own_s, computed_s = own_time_s() - own_s, time.thread_time() - computed_s
+        passed_s = time.perf_counter() - began_s
     finally:
         os.sched_setaffinity(0, cores)
+    assert 0 < own_s < passed_s
+    assert abs(own_s - computed_s) < (passed_s - computed_s) / 2
 
 
-def test_who_is_not_told_has_not_waited(proc: Path) -> None:
+def test_who_is_not_told_has_not_waited(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No /proc, or a kernel that does not count."""
-    assert waited_s() == 0
+    monkeypatch.setattr("batch.clocks.time", SimpleNamespace(perf_counter=lambda: 7.0))
+    assert own_time_s() == 7
 
 
 @pytest.fixture

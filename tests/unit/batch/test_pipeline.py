@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ import pytest
 
 from batch import pipeline
 from batch.attempts import Attempts
-from batch.crew import Crew, Pace
 from batch.endings import decide_ending
 from batch.joblog import read_events
+from batch.pace import Pace
 from batch.patience import patience_s
 from batch.pipeline import ShardPool, is_pool_worth, run_shards
 from batch.runs import Run, RunOverError, from_failure, is_final, to_failure
@@ -103,7 +103,7 @@ async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytes
 
     monkeypatch.setattr(ShardWorker, "work", watched)
     monkeypatch.setattr(pipeline, "pooled", slow_to_start)
-    monkeypatch.setattr(pipeline, "is_pool_worth", lambda pace, waiting: pace.shards > 0)
+    monkeypatch.setattr(pipeline, "is_pool_worth", lambda pace, waiting: pace.shards > 1)
     await bench.in_thread(run_shards, run, range(count), NEVER)
     assert await committed(bench, run) == set(range(count))
     assert sorted(seen[:3]) == [0, 1, 2]
@@ -142,7 +142,7 @@ async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: p
     """The runner does the rest alone, starts no second pool, and says so in the job's log."""
     run = await run_of(bench)
     started = []
-    has_broken = threading.Event()
+    begun, has_broken = itertools.count(), threading.Event()
 
     def broken(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
         started.append(len(shards))
@@ -156,18 +156,22 @@ async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: p
         has_broken.set()
 
     def work_behind_the_break(self: ShardWorker, index: int) -> None:
-        assert not started or has_broken.wait(10)
+        if next(begun) >= 3:  # two are done, or one is and the other lane has one
+            assert has_broken.wait(10)
         work(self, index)
 
     monkeypatch.setattr(pipeline, "pooled", broken)
     monkeypatch.setattr(ShardPool, "_drive", watched_drive)
     monkeypatch.setattr(ShardWorker, "work", work_behind_the_break)
-    monkeypatch.setattr(pipeline, "is_pool_worth", lambda pace, waiting: pace.shards > 0)
+    monkeypatch.setattr(pipeline, "is_pool_worth", lambda pace, waiting: pace.shards > 1)
     shards = range(len(run.plan.shards))
     await bench.in_thread(run_shards, run, shards, NEVER)
     assert await committed(bench, run) == set(shards)
     assert len(started) == 1
     assert 0 < started[0] < len(shards)
+    (start,) = (event for event in read_events(run.folder) if event["event"] == "pool_started")
+    assert start["waiting"] == started[0]
+    assert start["pace"].keys() == {"seconds", "shards"}  # type: ignore[attr-defined]
     failures = [event["error"] for event in read_events(run.folder) if event["event"] == "pool_failed"]
     assert failures == ["no room for the actors"]
 
@@ -266,41 +270,13 @@ async def test_a_committed_shard_is_not_predicted_again(bench: Bench):
         (Pace(9.9, 1), 4000, False),
         (Pace(10.0, 100), 3000, False),
         (Pace(10.0, 100), 3001, True),
-        (Pace(301.0, 1), 1, True),
+        (Pace(60.0, 1), 5, False),  # the only one, worked on for a minute
+        (Pace(60.0, 1), 6, True),
     ],
 )
 def test_a_pool_is_started_for_long_work_alone(pace: Pace, waiting: int, expected: bool):
     """If more than five minutes are left at a pace of ten seconds or more."""
     assert is_pool_worth(pace, waiting) is expected
-
-
-async def test_the_pace_leaves_out_what_it_took_to_begin(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    """On a busy machine the first shard took two seconds, and a job of one minute was given a pool."""
-    run = await run_of(bench)
-    shards = range(len(run.plan.shards))
-    seconds = iter([100.0, *(1.0 for _ in shards)])
-    clock, turn, work = [0.0], threading.Lock(), ShardWorker.work
-
-    def timed(self: ShardWorker, index: int) -> None:
-        with turn:
-            work(self, index)
-            clock[0] += next(seconds)
-
-    def worked() -> Pace:
-        crew = Crew(run, deque(shards), worker_of(run))
-        try:
-            while crew.is_busy:
-                crew.wait()
-        finally:
-            crew.close()
-        return crew.pace
-
-    monkeypatch.setattr(ShardWorker, "work", timed)
-    monkeypatch.setattr("batch.crew.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("batch.crew._HAND_WORTH_S", 1e9)
-    pace = await bench.in_thread(worked)
-    assert pace.shards == len(shards) - 1
-    assert 0 < pace.seconds <= pace.shards
 
 
 @pytest.mark.parametrize(

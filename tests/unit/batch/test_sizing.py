@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +20,6 @@ from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source
 from batch.worker import Predictor
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.models.codec import ItemError
-from fyretoolkit.models.runner import Prediction
 from fyretoolkit.settings import BatchSettings
 from tests.unit.batch.bench import SPEC, Bench, LengthModel
 
@@ -73,20 +73,24 @@ def test_the_first_rows_are_asked_for_in_growing_groups(bench: Bench) -> None:
 
 
 def test_a_busy_machine_makes_no_finer_shards(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time in line for a core is not the model's: a call of 10 s of which 9 were waited for took a second."""
-    clock = {"now": 0.0, "waited": 0.0}
+    """What is waited for a core counts neither for the speed nor for how many rows are asked for at last."""
+    own_s, wall_s = itertools.count(0.0, 0.015), itertools.count(0.0, 0.3)
+    monkeypatch.setattr("batch.sizing.own_time_s", lambda: next(own_s))
+    monkeypatch.setattr("batch.sizing.time", SimpleNamespace(monotonic=lambda: next(wall_s)))
+    model = LengthModel()
+    speed = measure_speed(run_over(bench, ROWS), LAYOUT, lambda _: model)
+    assert model.calls == [1, 2, 4, 8, 8, 8, 8]
+    assert speed == pytest.approx(8 / 0.015 * len(b'"some text"\n'))
 
-    class Waiting(LengthModel):
-        def predict(
-            self, items: Sequence[object], cells_are_text: bool = False
-        ) -> list[Prediction | ItemError]:
-            clock["now"] += 10
-            clock["waited"] += 9
-            return super().predict(items, cells_are_text)
 
-    monkeypatch.setattr("batch.sizing.time.perf_counter", lambda: clock["now"])
-    monkeypatch.setattr("batch.sizing.waited_s", lambda: clock["waited"])
-    assert measure_speed(run_over(bench, ROWS), LAYOUT, lambda _: Waiting()) == 8 * len(b'"some text"\n')
+def test_nobody_waits_for_long_to_be_measured(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds by the clock, however little of them the thread has had."""
+    own_s, wall_s = itertools.count(0.0, 0.001), itertools.count(0.0, 1.5)
+    monkeypatch.setattr("batch.sizing.own_time_s", lambda: next(own_s))
+    monkeypatch.setattr("batch.sizing.time", SimpleNamespace(monotonic=lambda: next(wall_s)))
+    model = LengthModel()
+    assert measure_speed(run_over(bench, ROWS), LAYOUT, lambda _: model)
+    assert model.calls == [1, 2, 4]
 
 
 def test_what_cannot_be_measured_has_no_speed(bench: Bench) -> None:

@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray._common.utils import load_class
+from ray._private.ray_constants import SETUP_WORKER_FILENAME
 from ray._private.runtime_env.context import RuntimeEnvContext
 from ray.core.generated.common_pb2 import Language
 
-from fyretoolkit.launch import ray_cli, worker_start
+from fyretoolkit.launch import environment, setup_worker
 
 ARGUMENTS = ["/ray/default_worker.py", "--node-ip-address=127.0.0.1", '--title=it\'s "a" $HOME; ls']
 CONTEXTS: list[dict[str, Any]] = [
@@ -56,12 +58,12 @@ def test_a_worker_begins_as_rays_own_program_begins_it(
     expected = by_ray(text, monkeypatch)
     found: list[str] = []
     monkeypatch.setattr(sys, "argv", [
-        "worker_start.py", ARGUMENTS[0], f"--serialized-runtime-env-context={text}", *ARGUMENTS[1:],
+        "setup_worker.py", ARGUMENTS[0], f"--serialized-runtime-env-context={text}", *ARGUMENTS[1:],
         "--language=PYTHON",
     ])  # fmt: skip
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(os, "execvp", lambda _file, args: found.extend(args))
-    worker_start.main()
+    setup_worker.main()
     assert found == ["bash", "-c", expected[0]]
     assert dict(os.environ) == expected[1]
 
@@ -82,13 +84,13 @@ def test_a_worker_begins_as_rays_own_program_begins_it(
 )
 def test_what_is_not_known_is_left_to_ray(arguments: list[str]) -> None:
     """A container's entry point, other languages, fields of later versions."""
-    assert worker_start.command_of([*ARGUMENTS, *arguments], sys.executable) is None
+    assert setup_worker.command_of([*ARGUMENTS, *arguments], sys.executable) is None
 
 
 def test_rays_program_knows_no_other_argument() -> None:
     """One that a later version takes from the command line would be handed on to the worker."""
     parser: dict[str, argparse.ArgumentParser] = {}
-    exec(compile(worker_start.rays_own().read_text(), "setup_worker.py", "exec"), parser)  # noqa: S102
+    exec(compile(setup_worker.rays_own().read_text(), "setup_worker.py", "exec"), parser)  # noqa: S102
     options = {option for action in parser["parser"]._actions for option in action.option_strings}
     assert options == {"-h", "--help", "--serialized-runtime-env-context", "--language"}
 
@@ -96,7 +98,7 @@ def test_rays_program_knows_no_other_argument() -> None:
 def start(*arguments: str) -> str:
     """What a worker's process prints."""
     done = subprocess.run(
-        [sys.executable, worker_start.__file__, *arguments, "--language=PYTHON"],
+        [sys.executable, setup_worker.__file__, *arguments, "--language=PYTHON"],
         capture_output=True, text=True, check=True, timeout=60, env={**os.environ, "OUTER": "around"},
     )  # fmt: skip
     return done.stdout.strip()
@@ -120,8 +122,19 @@ def test_rays_program_does_what_it_is_left(tmp_path: Path) -> None:
 
 
 def test_ray_start_is_told_of_it() -> None:
-    """The hook gives the path of a program that is there."""
+    """By the hook that is configured; and the raylet knows the program by the name of Ray's.
+
+    Otherwise it would start every worker by it: a shell and two interpreters more for one without an environment.
+    Source: ray/src/ray/raylet/worker_pool.cc, `kSetupWorkerFilename`.
+    """
     parameters = SimpleNamespace(ray_client_server_port=10001, setup_worker_path=None)
-    ray_cli.adjust_start(parameters, True)
+    load_class(environment._FIXED["RAY_START_HOOK"])(parameters, True)
     assert parameters.ray_client_server_port is None
-    assert parameters.setup_worker_path == worker_start.__file__
+    assert parameters.setup_worker_path == setup_worker.__file__
+    assert setup_worker.rays_own().name == Path(setup_worker.__file__).name == SETUP_WORKER_FILENAME
+
+
+def test_no_module_beside_it_hides_one_of_pythons() -> None:
+    """A program's folder comes first where Python looks for modules."""
+    beside = {path.stem for path in Path(setup_worker.__file__).parent.glob("*.py")}
+    assert not beside & sys.stdlib_module_names

@@ -1,7 +1,7 @@
-"""What the raylet runs first in each process of a worker, in place of Ray's `setup_worker.py`, which imports Ray.
+"""What the raylet runs first in a worker that has a runtime environment; Ray's program of that name imports Ray for it.
 
-Ray's program applies a runtime environment and becomes the worker's own interpreter, which then imports Ray once more:
-0.4 s of a core for each process, before any niceness is set. So a job's next runner, whose worker is behind real time
+That applies the environment and becomes the worker's own interpreter, which then imports Ray once more: 0.4 s of a core
+for each process, before any niceness is set. So a job's next runner, whose worker is behind real time
 from its first instruction on, first took a core from the replicas (decisions/0015). This does the same with Python's
 standard library alone; what it does not know, it leaves to Ray's program.
 
@@ -64,6 +64,7 @@ def main() -> None:
     if found is None:
         import runpy
 
+        sys.path[0] = str(rays_own().parent)
         runpy.run_path(str(rays_own()), run_name="__main__")
         return
     command, variables = found
