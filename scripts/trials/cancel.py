@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,13 +163,12 @@ def _watch(
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
     """What is in a job's folder: size and time of each file."""
     found = {}
-    for path in folder.rglob("*"):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if path.is_file():
-            found[str(path)] = (status.st_size, status.st_mtime_ns)
+    for at, _, names in os.walk(folder):  # a folder that goes meanwhile has nothing
+        for name in names:
+            path = Path(at) / name
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found[str(path)] = (status.st_size, status.st_mtime_ns)
     return found
 
 
