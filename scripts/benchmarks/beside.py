@@ -59,9 +59,15 @@ class Beside:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `scripts/bench beside`."""
     parser.add_argument("--seconds", type=float, default=25.0, help="of each part (25)")
-    parser.add_argument("--rounds", type=int, default=4, help="of two parts each (4)")
+    parser.add_argument("--rounds", type=_whole_number, default=4, help="of two parts each (4)")
     parser.add_argument("--share", type=float, default=0.25, help="of the closed loop's rate (0.25)")
     parser.add_argument("--quick", action="store_true", help="two rounds, 10 s a part")
+
+
+def _whole_number(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("1 at least: without a round there is nothing to judge")
+    return number
 
 
 def run(options: argparse.Namespace) -> int:

@@ -46,7 +46,10 @@ def test_the_clock_runs_out_for_what_computes(busy: int) -> None:
     assert clock.left_s() <= 0
 
 
-@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="the kernel does not count")
+@pytest.mark.skipif(
+    not Path("/proc/thread-self/schedstat").exists(),
+    reason="this kernel does not tell how long a thread was in line; the clock alone decides then, see the next test",
+)
 def test_a_threads_own_time_stands_while_it_is_in_line(busy: int) -> None:
     """Behind another process on its core: of a second by the clock it has had half, and never more than that."""
     cores = os.sched_getaffinity(0)
