@@ -78,7 +78,7 @@ class Supervisor:
             write_state(self._home, self._state)  # a run that nobody could find must not start
             self._start()
             self._save(status="ready", ready_at=time.time())
-            self._events.append(Event("ready", "done", self._state.url, round(time.monotonic() - began, 1)))
+            self._tell(Event("ready", "done", self._state.url, round(time.monotonic() - began, 1)))
             self._watch()
         except StopRequestedError:
             self._end("stopped", "")

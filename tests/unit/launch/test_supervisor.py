@@ -261,6 +261,16 @@ def fill_disk(home: Home, supervisor: int) -> tuple[Path, ...]:
     return links
 
 
+def test_a_start_is_not_undone_because_it_cannot_be_reported(running: Running) -> None:
+    """The disk was full for the last line of all, "ready", and the platform ended again."""
+    running.home.prepare()
+    running.home.events_file.symlink_to("/dev/full")
+    supervisor = running.start()
+    running.wait_until("ready")
+    supervisor.terminate()
+    assert supervisor.wait(30) == 0
+
+
 def test_on_a_full_disk_redis_and_ray_are_still_started_again(running: Running) -> None:
     """The supervisor died of its own report; and what it could not write it writes when there is room again."""
     supervisor = running.start()
