@@ -27,6 +27,8 @@ from fyretoolkit.launch.state import LineTail, RunState, parse_event, read_state
 from fyretoolkit.launch.supervisor import BOOTSTRAP_MODULE, clean_up_after
 from fyretoolkit.settings import DEMO_KEY
 
+_LOOKS = 5
+"""So often is a copy seen ready before nobody waits for its last event any more: on a full disk it has no room."""
 _POLL_S = 0.1
 _DOWN_TIMEOUT_S = 60.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -151,7 +153,7 @@ def _follow_start(home: Home, supervisor: subprocess.Popen[bytes]) -> RunState:
         LaunchError: it ended before.
     """
     tail, progress = LineTail(home.events_file), _progress()
-    failure = ""
+    failure, looks_ready = "", 0
     try:
         while True:
             code = supervisor.poll()  # before reading: what it wrote last is then there to read
@@ -161,6 +163,10 @@ def _follow_start(home: Home, supervisor: subprocess.Popen[bytes]) -> RunState:
                 state = read_state(home)
                 if event.stage == "ready" and state:
                     return state
+            state = read_state(home)
+            looks_ready += state is not None and state.pid == supervisor.pid and state.status == "ready"
+            if state and looks_ready > _LOOKS:
+                return state
             if code == 3:
                 raise LaunchError(
                     f"Another scripts/up is starting the platform in {home.root}: wait for that one."

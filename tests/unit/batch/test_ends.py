@@ -166,8 +166,7 @@ async def test_a_storage_that_hangs_delays_nobody_elses_output(bench: Bench, mon
     assert {job_id for _, job_id in await jobs.unassembled()} == {job.id for job in hanging}
     async with asyncio.timeout(20):
         while len(hung) < 2:  # a delivery hangs as soon as its thread has a core
-            await asyncio.sleep(0.01)
-    await leftovers.look()
+            await leftovers.look()
     assert len(hung) == 2
     go_on.set()
     await left(0)

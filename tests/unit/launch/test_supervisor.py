@@ -267,6 +267,9 @@ def test_a_start_is_not_undone_because_it_cannot_be_reported(running: Running) -
     running.home.events_file.symlink_to("/dev/full")
     supervisor = running.start()
     running.wait_until("ready")
+    running.home.events_file.unlink()
+    running.home.events_file.touch()
+    assert commands._follow_start(running.home, supervisor).pid == supervisor.pid  # `up` need not read it
     supervisor.terminate()
     assert supervisor.wait(30) == 0
 
