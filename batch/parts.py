@@ -20,6 +20,10 @@ from batch.failpoints import reach
 from batch.fields import RowId
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+_PIECE_BYTES = 256 << 10
+"""Of one write: Linux keeps larger ones in pages of up to 2 MiB, and each such page of a virtual machine that gave its
+free memory back to its host is a fault there (decisions/0016).
+"""
 _SEAM, _PARTED = b'},{"index":', b'}\n{"index":'
 
 
@@ -138,7 +142,9 @@ def _publish(folder: Path, name: str, lines: Iterable[tuple[int, bytes]]) -> Par
     content = b"".join(line for _, line in sorted(lines, key=lambda entry: entry[0]))
     aside = folder / f".{name}"
     with aside.open("wb") as file:
-        file.write(content)
+        view = memoryview(content)
+        for at in range(0, len(content), _PIECE_BYTES):
+            file.write(view[at : at + _PIECE_BYTES])
         file.flush()
         if content:  # an empty file is there with its name, for which `write_part` syncs the folder
             os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from array import array as packed
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
@@ -108,11 +108,10 @@ class TensorReader:
         length = _common_length(rows)
         if not length or self._shape[0] not in (None, length):
             return None
-        numbers = packed("d")
+        pack = struct.Struct(f"{length}d").pack
         try:
-            for row in rows:
-                numbers.fromlist(row)  # a text, null or a list is a TypeError
-        except (TypeError, OverflowError):
+            numbers = b"".join([pack(*row) for row in rows])
+        except struct.error:  # a text, null, a list, or beyond a double
             return None
         wide = np.frombuffer(numbers, np.float64)
         if not np.abs(wide).max() < self._plain_bound:

@@ -64,6 +64,20 @@ def test_answers_written_together_are_those_written_alone(tmp_path: Path, result
     assert [orjson.loads(line)["index"] for line in lines] == [0, 1, 2]
 
 
+def test_a_part_of_several_pieces_is_whole(tmp_path: Path):
+    """It is written a piece at a time."""
+    lines = PartLines()
+    for index in range(3):
+        lines.add_result(index, None, f"{index}" * 300_000)
+    part = write_part(tmp_path, 0, 1, lines)
+    content = (tmp_path / part.results.name).read_bytes()
+    assert content == b"".join(text for _, text in lines.results)
+    assert (part.results.size_bytes, part.results.sha256) == (
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+    )
+
+
 def test_two_runs_write_the_same_bytes_to_other_files(tmp_path: Path):
     """A late writer of an old run never touches what a newer one committed."""
     first, second = part_of(tmp_path, 4, epoch=1), part_of(tmp_path, 4, epoch=2)
