@@ -209,13 +209,13 @@ async def test_depth_costs_nothing(bench: Bench) -> None:
         return names
 
     async def calls(path: str) -> dict[str, int]:
+        await bench.request("GET", "/jobs?limit=1")  # reads the key, which is remembered for a moment
         await bench.services.store.redis.config_resetstat()
         assert len((await bench.request("GET", path)).json()["data"]) == 5
         stats: dict[str, dict[str, int]] = await bench.services.store.redis.info("commandstats")
         return {name: each["calls"] for name, each in stats.items() if name.startswith(READING)}
 
     await add(20)
-    await bench.request("GET", "/jobs")  # reads the key, which is remembered
     first = await calls("/jobs?limit=5")
     names = await add(380)
     assert await calls("/jobs?limit=5") == first
