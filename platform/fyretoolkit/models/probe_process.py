@@ -46,11 +46,14 @@ class Outcome:
 
 
 class ProbeProcess:
-    """One probe and its empty folder. `end` it, whatever happens."""
+    """One probe. `end` it, whatever happens.
+
+    It stands in an empty folder that is gone once it runs: nothing can be made there, and an owner that is killed
+    leaves nothing behind.
+    """
 
     def __init__(self) -> None:
         with contextlib.ExitStack() as stack:
-            self._folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fyre-inspect-"))
             self._errors = stack.enter_context(tempfile.TemporaryFile())
             self.child = _STARTER.submit(self._start).result()
             """The process itself, the first of a group of its own."""
@@ -59,16 +62,17 @@ class ProbeProcess:
             self._held = stack.pop_all()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, *_COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-            cwd=self._folder,
-            env=_environment(self._folder),
-            start_new_session=True,
-        )
+        with tempfile.TemporaryDirectory(prefix="fyre-inspect-") as folder:
+            return subprocess.Popen(
+                [sys.executable, *_COMMAND],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+                cwd=folder,
+                env=_environment(folder),
+                start_new_session=True,
+            )
 
     def is_running(self) -> bool:
         """Whether it can still be asked, as far as is known."""
@@ -113,7 +117,7 @@ class ProbeProcess:
         return lines[-1] if lines else ""
 
     def end(self) -> None:
-        """Kill it and what it may have started, wait for its end, remove its folder. Again: nothing."""
+        """Kill it and what it may have started, wait for its end. Again: nothing."""
         kill(self.child)
         self.child.wait()
         self._held.close()

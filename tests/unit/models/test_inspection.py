@@ -178,6 +178,16 @@ def test_no_child_and_no_file_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {child.pid for child in psutil.Process().children()} <= before
 
 
+def test_a_child_that_stands_by_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may be killed at any time."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    probe = probe_process.ProbeProcess()
+    try:
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        probe.end()
+
+
 @pytest.mark.parametrize(
     "answer",
     ["[1]", "{}", "not JSON", "[" * 100_000, '{"missing": [], "spec": {"id": 1}}', '{"missing": [], "error": {}}',
