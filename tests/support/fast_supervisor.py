@@ -1,8 +1,8 @@
 """The real supervisor and the real Redis over a stand-in for Ray, which takes 15 s to start.
 
 The stand-in behaves as `ray start --block` does towards its supervisor: it says that it has started, has a
-child in a group of its own, and stays. `FAKE_RAY=fails` makes it end at once; `FAKE_BOOTSTRAP=fails` makes
-the bootstrap report a failure.
+child in a group of its own, and stays. `FAKE_RAY=fails` makes it end at once, `lingers` makes its child ignore
+SIGTERM; `FAKE_BOOTSTRAP=fails` makes the bootstrap report a failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ RAY = """
 import os, subprocess, sys, time
 if os.environ.get("FAKE_RAY") == "fails":
     sys.exit(7)
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], process_group=0)
+wait = "import time; time.sleep(600)"
+if os.environ.get("FAKE_RAY") == "lingers":
+    wait = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + wait
+subprocess.Popen([sys.executable, "-c", wait], process_group=0)
 print("Ray runtime started.", flush=True)
 time.sleep(600)
 """

@@ -145,9 +145,17 @@ def reap() -> dict[int, int]:
 
 
 def end_ours(
-    run_id: str, supervisor: int, start_ticks: int, *, keep: frozenset[int], grace_s: float
+    run_id: str,
+    supervisor: int,
+    start_ticks: int,
+    *,
+    keep: frozenset[int],
+    grace_s: float,
+    ended: dict[int, int] | None = None,
 ) -> set[int]:
     """End a copy's processes but those to keep: SIGTERM, SIGKILL after `grace_s`; what is left 5 s later.
+
+    `ended` takes the exit codes of this process's children that end meanwhile, those to keep among them.
 
     Who was ours at one look stays so: a runner leads a session of its own, and is init's when its raylet is gone.
     """
@@ -167,7 +175,7 @@ def end_ours(
         while left and time.monotonic() < deadline:
             time.sleep(_POLL_S)
             if supervisor == os.getpid():
-                reap()
+                (ended if ended is not None else {}).update(reap())
             left = look()
         if not left:
             break

@@ -9,7 +9,7 @@ so: nothing in the platform goes on without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
 from fyretoolkit.launch import children
@@ -67,15 +67,17 @@ class RedisChild:
         self._has_answered = embedded.is_answering(self._socket_path)
         return self._has_answered
 
-    def revive_if_ended(self, ended: Mapping[int, int]) -> None:
+    def revive_if_ended(self, ended: MutableMapping[int, int]) -> None:
         """Start the server again if it is among the ended, now or when its pause is over.
+
+        Its exit code is taken from them, and so is an old one under the new server's pid: a living server that was
+        taken for dead would get a second one over the same file.
 
         Raises:
             LaunchError: it ended before it ever answered.
         """
         now = time.monotonic()
-        if self.pid in ended and self._resume_at is None:
-            code = ended[self.pid]
+        if self._resume_at is None and (code := ended.pop(self.pid, None)) is not None:
             if not self._has_answered:
                 raise LaunchError(
                     f"Redis ended with code {code} while it started.", log=self._home.log("redis")
@@ -92,4 +94,5 @@ class RedisChild:
                 self._note("redis", f"Redis cannot be started: {error.strerror}.")
                 self._resume_at = now + _LONGEST_PAUSE_S
             else:
+                ended.pop(self.pid, None)
                 self.restarts += 1

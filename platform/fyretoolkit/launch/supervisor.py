@@ -34,7 +34,7 @@ from fyretoolkit.store.embedded import configured_url, url_of
 
 BOOTSTRAP_MODULE = "fyretoolkit.control.bootstrap"
 _RAY_TIMEOUT_S, _BOOTSTRAP_TIMEOUT_S, _REDIS_TIMEOUT_S = 120.0, 240.0, 60.0
-_MAX_RAY_RESTARTS, _RESTART_WINDOW_S = 5, 600.0
+_RESTART_WINDOW_S, _LONGEST_PAUSE_S = 600.0, 60.0
 _RAY_STARTED = "Ray runtime started."
 
 
@@ -59,6 +59,7 @@ class Supervisor:
             else None
         )
         self._ended: dict[int, int] = {}
+        """Exit codes of children that ended, until they are dealt with: a pid comes again."""
         self._ray_pid = 0
         self._is_saved = True
         self._restarts: list[float] = []
@@ -108,6 +109,7 @@ class Supervisor:
                 tail = LineTail(log)
                 tail.new_lines()
                 self._ray_pid = children.spawn(arguments, self._environment, output=log)
+                self._ended.pop(self._ray_pid, None)
                 self._wait_until(
                     lambda: _has_started(tail), _RAY_TIMEOUT_S, "Ray did not start.", needs=self._ray_pid
                 )
@@ -131,6 +133,7 @@ class Supervisor:
             )
         finally:
             os.close(reading)
+        self._ended.pop(pid, None)
         return pid, writing
 
     @property
@@ -229,28 +232,25 @@ class Supervisor:
                 self._save()
             if self._ray_pid in self._ended:
                 self._restart_ray()
+            else:
+                self._ended.clear()
 
     def _restart_ray(self) -> None:
+        """As often as it takes, with pauses that grow to a minute: nobody else would."""
         while True:
-            self._note(
-                "ray",
-                f"Ray's head ended with code {self._ended.pop(self._ray_pid, None)}: starting it again.",
-            )
+            if (code := self._ended.pop(self._ray_pid, None)) is not None:
+                self._note("ray", f"Ray's head ended with code {code}: starting it again.")
             self._save(status="restarting", ray_restarts=self._state.ray_restarts + 1)
             now = time.monotonic()
             self._restarts = [at for at in self._restarts if at > now - _RESTART_WINDOW_S]
-            if len(self._restarts) >= _MAX_RAY_RESTARTS:
-                raise LaunchError(
-                    f"Ray ended {len(self._restarts) + 1} times in 10 minutes.", log=self._home.log("ray")
-                )
             self._end_all_but_redis()
-            resume = now + 2.0 ** len(self._restarts) - 1
+            resume = now + min(_LONGEST_PAUSE_S, 2.0 ** len(self._restarts) - 1)
             self._restarts.append(now)
             while time.monotonic() < resume:
                 self._tick(0.2)
             try:
                 self._start_ray_and_bootstrap()
-            except (LaunchError, OSError) as error:
+            except (LaunchError, PlatformError, OSError) as error:
                 self._note("ray", str(error))
                 continue
             self._save(status="ready")
@@ -263,9 +263,8 @@ class Supervisor:
         keep = frozenset({self._redis.pid} if self._redis else ())
         if self._ray_pid:
             processes.send_group(self._ray_pid, signal.SIGTERM)
-        processes.end_ours(
-            self._state.run_id, self._state.pid, self._state.start_ticks, keep=keep, grace_s=4.0
-        )
+        state, ended = self._state, self._ended
+        processes.end_ours(state.run_id, state.pid, state.start_ticks, keep=keep, grace_s=4.0, ended=ended)
         self._ended.update(processes.reap())
         shutil.rmtree(self._copy.runtime_dir / "ray", ignore_errors=True)
         shutil.rmtree(self._copy.runtime_dir / "h", ignore_errors=True)

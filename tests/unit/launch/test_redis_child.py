@@ -63,3 +63,16 @@ def test_one_that_served_meanwhile_is_started_at_once(clock: Clock, tmp_path: Pa
 def test_one_that_is_killed_again_and_again_is_away_for_a_second(clock: Clock, tmp_path: Path) -> None:
     """A signal says nothing of its disk."""
     assert pauses_s(clock, tmp_path, [600, 0.2, 0.2, 0.2, 0.2], code=-9) == [0, 1, 1, 1, 1]
+
+
+def test_a_new_one_under_a_pid_that_had_ended_is_not_taken_for_dead(clock: Clock, tmp_path: Path) -> None:
+    """Two servers wrote one file then, and what the first one acknowledged was lost."""
+    redis = RedisChild(Home(tmp_path), tmp_path, environment={}, note=lambda *_: None)
+    redis.start()
+    assert redis.is_answering()
+    ended = {redis.pid: -9, redis.pid + 1: 0}
+    clock.now += 600
+    redis.revive_if_ended(ended)
+    assert (redis.pid, ended) == (2, {})
+    redis.revive_if_ended(ended)
+    assert (redis.pid, redis.restarts) == (2, 1)

@@ -169,6 +169,18 @@ def test_a_dead_ray_head_is_started_again_with_its_bootstrap(running: Running) -
     assert [event.stage for event in running.events].count("serve") == 4
 
 
+def test_redis_that_dies_while_ray_is_ended_is_started_again(running: Running) -> None:
+    """Who ended the rest took its exit code, and nobody ever missed it."""
+    running.start(FAKE_RAY="lingers")
+    running.wait_until("ready")
+    (redis,) = [pid for pid, line in running.processes().items() if "redis.sock" in line]
+    os.kill(running.pid_of("Ray runtime started"), signal.SIGKILL)
+    running.wait_until("restarting")
+    os.kill(redis, signal.SIGKILL)
+    running.wait_until("ready", ray_restarts=1, redis_restarts=1)
+    assert embedded.is_answering(Path(running.state.runtime_dir) / "redis.sock")
+
+
 def test_a_failed_stage_ends_everything_and_says_why(running: Running) -> None:
     """The bootstrap's own message is what `up` shows, with the log to read."""
     assert running.start(FAKE_BOOTSTRAP="fails").wait(30) == 1
