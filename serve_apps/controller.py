@@ -10,6 +10,7 @@ import ray
 
 from fyretoolkit.control.loop import ControlLoop
 from fyretoolkit.settings import settings
+from serve_apps.endings import end_at_sigterm
 
 NAME = "fyre-controller"
 NAMESPACE = "fyre"
@@ -20,6 +21,7 @@ class ControllerActor:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits an async constructor
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        end_at_sigterm()
         self._control = ControlLoop(settings())
         self._loop = asyncio.get_running_loop().create_task(self._control.run())
         self._loop.add_done_callback(_leave)

@@ -16,6 +16,7 @@ from fyretoolkit.control.gauges import RayGauges
 from fyretoolkit.control.webhooks import WebhookSender
 from fyretoolkit.settings import settings
 from fyretoolkit.store.connection import Store
+from serve_apps.endings import end_at_sigterm
 
 NAME = "fyre-webhooks"
 NAMESPACE = "fyre"
@@ -26,6 +27,7 @@ class WebhookActor:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Ray awaits an async constructor
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        end_at_sigterm()
         store = Store(settings().redis_url.get_secret_value())
         self._sender = asyncio.get_running_loop().create_task(
             WebhookSender(settings(), store, RayGauges()).run()

@@ -14,12 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
+from fyretoolkit.launch.paths import Home
+from fyretoolkit.launch.state import RunState, read_state
 from scripts.trials import scale
 from scripts.trials.batch import Trial
 from scripts.trials.faults.blows import Blow, Kind
+from scripts.trials.faults.kills import CONTROLLER, is_controller_back
 from scripts.trials.faults.recovery import judge, judge_reach
 from tests.support.platform import RunningPlatform, finished, lines, submit, until
 from tests.support.sentences import sentence
+from tests.support.serve_rest import ServeRest
 
 pytestmark = pytest.mark.system
 
@@ -134,6 +138,62 @@ def test_counts_survive_kills(client: httpx.Client, platform: RunningPlatform) -
         counted = total() or 0
         until(predicted, timeout_s=30, what=f"a prediction after {killed}")
         until(lambda seen=counted: (total() or 0) > seen, timeout_s=10, what="counting on")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("title", [CONTROLLER, "ray::WebhookActor"])
+def test_an_actor_that_is_asked_to_end_ends_and_is_replaced(platform: RunningPlatform, title: str) -> None:
+    """SIGTERM, as of a daemon that watches memory. It stayed, answered nobody and was not replaced."""
+    (asked,) = platform.titled(title)
+    asked.terminate()
+
+    def is_replaced() -> bool:
+        others = [process for process in platform.titled(title) if process != asked]
+        is_ready = is_controller_back(platform, asked.pid) if title == CONTROLLER else True
+        return bool(others) and not asked.is_running() and is_ready
+
+    until(is_replaced, timeout_s=30, what=f"another {title}")
+
+
+def test_rays_dashboard_is_replaced_and_nobody_notices(
+    client: httpx.Client, platform: RunningPlatform
+) -> None:
+    """Ray itself gives up the node for it. Here predictions go on and it answers an operator again."""
+    before = state_of(platform)
+    platform.kill("ray/dashboard/dashboard.py")
+
+    def is_back() -> bool:
+        answer = client.post("/predict/digits", json={"inputs": [[0] * 64]})
+        assert answer.status_code == 200, answer.text
+        with ServeRest(platform) as rest:
+            return rest.applications() is not None
+
+    until(is_back, timeout_s=60, what="the dashboard")
+    assert state_of(platform).ray_restarts == before.ray_restarts
+
+
+def test_ray_is_started_again_when_an_agent_of_its_raylet_dies(platform: RunningPlatform) -> None:
+    """The raylet follows it with exit code 0, which Ray takes for somebody's wish: nothing ran, called ready."""
+    before = state_of(platform)
+    platform.kill("ray::RuntimeEnvAgent")
+
+    def is_back() -> bool:
+        state = state_of(platform)
+        return state.ray_restarts > before.ray_restarts and state.status == "ready"
+
+    until(is_back, timeout_s=120, what="another Ray")
+    with platform.client() as client:
+        until(
+            lambda: client.post("/predict/digits", json={"inputs": [[0] * 64]}).status_code == 200,
+            timeout_s=60,
+            what="predictions",
+        )
+
+
+def state_of(platform: RunningPlatform) -> RunState:
+    """What its supervisor says."""
+    state = read_state(Home(platform.home))
+    assert state is not None
+    return state
 
 
 def test_what_an_operator_scaled_in_serve_stays_scaled(platform: RunningPlatform) -> None:

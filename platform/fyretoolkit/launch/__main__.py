@@ -128,6 +128,8 @@ def main(arguments: list[str]) -> int:
         )
     except LaunchError as error:
         print(error, file=sys.stderr)
+    except KeyboardInterrupt:  # before anything was started
+        return 130
     except BrokenPipeError:  # whoever read our output has enough of it (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

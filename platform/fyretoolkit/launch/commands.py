@@ -64,11 +64,14 @@ def up(options: UpOptions) -> int:
         LaunchError: it cannot start; the message says what to do.
     """
     home = Home(options.home)
-    running = read_state(home)
-    if running and running.is_alive():
-        verb = "is already running" if running.status == "ready" else f"is already {running.status}"
+    if running := _await_other(home):
         stop = script_for("down", home.root)
-        print(f"The platform {verb} at {running.url} (home {home.root}). Stop it with {stop}.")
+        if running.mode != options.mode:
+            raise LaunchError(
+                f"The platform runs in {running.mode} mode at {running.url} (home {home.root}), and was asked for in "
+                f"{options.mode} mode. Stop it with {stop} first."
+            )
+        print(f"The platform is already running at {running.url} (home {home.root}). Stop it with {stop}.")
         return 0
     clean_up_after(home)
     environment = _environment(options)
@@ -95,6 +98,19 @@ def up(options: UpOptions) -> int:
                     print("\nStopping …", flush=True)
                 _end_started(supervisor)
                 return _report_stopped(home, was_running=True)
+
+
+def _await_other(home: Home) -> RunState | None:
+    """The copy that runs in this home already, once it is ready; None: there is none, or it has ended meanwhile."""
+    has_said = False
+    while (state := read_state(home)) and state.is_alive():
+        if state.status == "ready":
+            return state
+        if not has_said:
+            print(f"The platform of {home.root} is {state.status} already: waiting for that.", flush=True)
+            has_said = True
+        time.sleep(_POLL_S)
+    return None
 
 
 def _environment(options: UpOptions) -> dict[str, str]:

@@ -228,6 +228,35 @@ def test_a_second_up_says_where_it_runs(running: Running, capsys: pytest.Capture
     assert "already running at http://localhost:8000" in capsys.readouterr().out
 
 
+def test_up_waits_for_a_start_that_is_under_way(running: Running) -> None:
+    """It had said "already starting" and 0, and the next command found nobody."""
+    running.start()
+    wait_for(lambda: read_state(running.home) is not None)
+    options = commands.UpOptions(running.home.root, 8000, "development", is_detached=True, has_demo=True)
+    assert commands.up(options) == 0
+    assert running.state.status == "ready"
+
+
+def test_up_waits_for_an_end_that_is_under_way(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """And then starts: nothing runs any more."""
+    supervisor = running.start(FAKE_RAY="lingers")
+    running.wait_until("ready")
+    supervisor.terminate()
+    running.wait_until("stopping")
+    assert commands._await_other(running.home) is None
+    assert running.state.status == "stopped"
+    assert "is stopping already: waiting for that" in capsys.readouterr().out
+
+
+def test_up_in_another_mode_is_refused(running: Running) -> None:
+    """Whoever asks for production must not go on with a copy that has a public key."""
+    running.start()
+    running.wait_until("ready")
+    options = commands.UpOptions(running.home.root, 8000, "production", is_detached=True, has_demo=False)
+    with pytest.raises(LaunchError, match=r"runs in development mode .* asked for in production mode"):
+        commands.up(options)
+
+
 def test_down_with_nothing_running_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clear sentence, exit code 0, nothing made."""
     assert commands.down(Home(tmp_path / "none"), is_purged=False) == 0
