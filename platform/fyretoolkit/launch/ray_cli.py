@@ -83,9 +83,7 @@ def main() -> None:
     )  # None: Python's mark for "not importable"
     (script,) = entry_points(group="console_scripts", name="ray")
     run = script.load()
-    from ray._private.node import Node
-
-    watch_subprocesses(Node)
+    watch_subprocesses(sys.modules["ray._private.node"].Node)  # imported by Ray's script, and by nothing of ours
     run()
 
 
