@@ -83,7 +83,7 @@ def main() -> None:
     )  # None: Python's mark for "not importable"
     (script,) = entry_points(group="console_scripts", name="ray")
     run = script.load()
-    watch_subprocesses(sys.modules["ray._private.node"].Node)  # imported by Ray's script, and by nothing of ours
+    watch_subprocesses(sys.modules["ray._private.node"].Node)  # Ray's script has imported it
     run()
 
 
