@@ -144,3 +144,10 @@ class Scene:
                 assert found is not None
                 if found.status in statuses:
                     return found
+
+    async def staged(self, made: Deployment, reconciler: DeploymentReconciler, stage: Stage) -> None:
+        """Tick until the deployment is at the stage."""
+        async with asyncio.timeout(10):
+            while (found := await self.deployments.get("org_a", made.id)) is None or found.stage is not stage:
+                await reconciler.tick()
+                await asyncio.sleep(0.01)

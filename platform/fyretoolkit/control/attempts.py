@@ -34,11 +34,12 @@ class Attempts:
                 f"The platform was interrupted {MOST} times while it prepared the model. "
                 "Use a smaller model, or send it again in an hour.",
             )
-        self._begun[name] = time.time()
+        self._begun[name] = time.monotonic()
 
     def begun_at(self, name: str) -> float:
-        """When its turn came (Unix seconds); now, while it waits."""
-        return self._begun.get(name, time.time())
+        """When its turn came, by the clock as it is set now (Unix seconds); now, while it waits."""
+        now = time.monotonic()
+        return time.time() - (now - self._begun.get(name, now))
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all others."""

@@ -61,7 +61,8 @@ class DeploymentReconciler:
         self._deployments = deployments
         self._preparer = preparer
         self._epoch = epoch
-        self._started_at = time.time()
+        self._first_seen: dict[str, tuple[object, float]] = {}
+        """By deployment: the stage it is in, and since when, by a clock that nobody sets."""
         self._errands = Errands()
         self._preparations = Errands()
         """Apart: they end when nobody waits for them any more, and do not keep their deployment from failing."""
@@ -96,8 +97,11 @@ class DeploymentReconciler:
         stood_by = self._standby.applications(observed)
         # First who was given a model, then who owns what: the other way one that is being taken would look spent.
         assigned = await self._deployments.assigned([each.name for each in stood_by])
-        # While no controller was there nothing could happen: what it finds has its whole time again.
-        desired = [replace(each, stage_at=self._stage_at(each)) for each in await self._deployments.live()]
+        live = await self._deployments.live()
+        desired = [replace(each, stage_at=self._stage_at(each)) for each in live]
+        self._first_seen = {
+            each.id: self._first_seen[each.id] for each in live if each.id in self._first_seen
+        }
         preparing = {each.id for each in desired if _is_preparing(each)}
         self._preparations.cancel_others(preparing)
         self._attempts.keep(preparing)
@@ -143,10 +147,17 @@ class DeploymentReconciler:
         return self._standby.take(serve_driver.ask_of(deployment, spec, self._settings))
 
     def _stage_at(self, deployment: Deployment) -> float:
-        """Since when its stage is measured: a preparation from its turn on, however long it waited."""
+        """Since when its stage is measured: a preparation from its turn on, however long it waited.
+
+        Everything else from its first look on: while no controller was there nothing could happen, and the time in the
+        record is of a clock that may have been set since. As Unix seconds of the clock as it is now.
+        """
         if _is_preparing(deployment):
             return self._attempts.begun_at(deployment.id)
-        return max(deployment.stage_at, self._started_at)
+        now, stage = time.monotonic(), (deployment.status, deployment.stage, deployment.stage_at)
+        if self._first_seen.get(deployment.id, (None,))[0] != stage:
+            self._first_seen[deployment.id] = stage, now
+        return time.time() - (now - self._first_seen[deployment.id][1])
 
     async def _record_replicas(self, desired: list[Deployment], observed: list[Application]) -> None:
         by_name = {application.name: application for application in observed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from fyretoolkit.control import deployments as module
 from fyretoolkit.control.preparation import Prepared
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.lifecycles import DeploymentStatus
+from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.manifest import Autoscaling, Resources
 from fyretoolkit.store.fencing import FencedError
 from tests.support.reconciling import BATCHING, Scene
@@ -184,6 +185,41 @@ async def test_the_downtime_of_the_controller_does_not_count(scene: Scene) -> No
     """A deployment asked for long before this controller started has its whole time."""
     made = await scene.create()
     await scene.settled(made, scene.reconciler(), "ready")
+
+
+class Clocks:
+    """The controller's: one may be set, time passes on both."""
+
+    def __init__(self) -> None:
+        self.set_by_s = 0.0
+        self.passed_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.set_by_s + self.passed_s
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed_s
+
+
+@pytest.mark.parametrize("set_by_s", [3600, -3600])
+async def test_a_clock_that_is_set_moves_no_deadline(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    """An hour forward failed what had been starting for a second, an hour back kept it an hour too long."""
+    clocks = Clocks()
+    monkeypatch.setattr(module, "time", clocks)
+    made, reconciler = await scene.create(), scene.reconciler()
+    monkeypatch.setattr(scene.serve, "apply", lambda *_: None)  # Serve takes its time
+    await scene.staged(made, reconciler, Stage.STARTING)
+    clocks.set_by_s = set_by_s
+    for _ in range(5):
+        await reconciler.tick()
+        await asyncio.sleep(0.01)
+    found = await scene.deployments.get("org_a", made.id)
+    assert found is not None
+    assert found.status is DeploymentStatus.PROVISIONING
+    clocks.passed_s = scene.settings.deployments.load_timeout_s + 1
+    await scene.settled(made, reconciler, "failed")
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), PlatformError("warmup_failed", "No.")])
