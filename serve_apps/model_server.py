@@ -182,9 +182,7 @@ class ModelServer:
         size = _size(arrays)
         if self._queued or size > self._quick_size:
             self._queued += 1
-            running = asyncio.get_running_loop().run_in_executor(self._threads, self._compute, arrays)
-            running.add_done_callback(self._note_end)  # when it ends, though nobody may wait for it any more
-            found = await asyncio.shield(running)
+            found = await self._run_on_thread(dict(arrays))
         else:
             found = self._compute(arrays)
         ran, compute_ms = found
@@ -196,6 +194,18 @@ class ModelServer:
             return await asyncio.to_thread(encode, self._runner, ran, compute_ms)
         with self._load.writing():
             return encode(self._runner, ran, compute_ms)
+
+    async def _run_on_thread(self, arrays: dict[str, np.ndarray]) -> tuple[Ran, float]:
+        """A caller that goes takes its run along, unless that has begun; the arrays are let go of at once."""
+        work = self._threads.submit(self._compute, arrays)
+        running = asyncio.wrap_future(work)
+        running.add_done_callback(self._note_end)  # when it ends, though nobody may wait for it any more
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if work.cancel():
+                arrays.clear()  # the thread finds the run, and drops it, only when its turn comes
+            raise
 
     def _note_end(self, run: asyncio.Future[tuple[Ran, float]]) -> None:
         self._queued -= 1

@@ -1,9 +1,10 @@
-"""Calling a deployment's replicas from the ingress, with a deadline on every call.
+"""Calling a deployment's replicas from the ingress.
 
 By the short way (`fyretoolkit.serving.channel`) where the replica is on this machine and not busy with as many calls as
 one may have; else by a Serve handle, which finds replicas elsewhere and wakes those that sleep. A handle call can wait
-for ever: on an application that is gone, or that has no replica. Nothing is tried again here: the coalescer does that,
-which knows whose requests a call held.
+for ever, on an application that is gone or that has no replica, and has a deadline. A call that left by the short way
+has none: its replica has it until it answers or ends, whoever waits, and the coalescer must not take it for free
+meanwhile. Nothing is tried again here: the coalescer does that, which knows whose requests a call held.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ray.serve.handle import DeploymentHandle
 
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.serving.channel import Channel, Channels
+from fyretoolkit.serving.channel import Channels
 from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
 from serve_apps.model_server import ModelFailure
 
@@ -52,13 +53,14 @@ class ReplicaCalls:
         """
         channel = self._channels.at_hand(application) if self._channels else None
         if channel is not None and channel.busy < self._calls_per_replica:
-            return _by_channel(channel, (arrays, load), timeout_s)
+            return channel.begin((arrays, load))
         return self._find_way(application, (arrays, load), timeout_s)
 
     async def _find_way(self, application: str, call: _Call, timeout_s: float) -> ReplicaAnswer:
         channel = await self._channels.least_busy(application) if self._channels else None
         if channel is not None and channel.busy < self._calls_per_replica:
-            return await _by_channel(channel, call, timeout_s)
+            by_channel: ReplicaAnswer = await self._bounded(channel.begin(call), timeout_s)
+            return by_channel
         async with _translated(application):
             response = self._handle(application).predict.remote(*call)
             answer = await self._bounded(response, timeout_s)
@@ -100,18 +102,6 @@ class ReplicaCalls:
         except asyncio.CancelledError:
             response.cancel()
             raise
-
-
-def _by_channel(channel: Channel, call: _Call, timeout_s: float) -> asyncio.Future[ReplicaAnswer]:
-    answer: asyncio.Future[ReplicaAnswer] = channel.begin(call)
-    timer = asyncio.get_running_loop().call_later(timeout_s, _expire, answer)
-    answer.add_done_callback(lambda _: timer.cancel())
-    return answer
-
-
-def _expire(answer: asyncio.Future[ReplicaAnswer]) -> None:
-    if not answer.done():
-        answer.set_exception(PlatformError("deadline_exceeded"))
 
 
 @asynccontextmanager

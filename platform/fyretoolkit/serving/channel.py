@@ -136,7 +136,7 @@ class ChannelServer:
         except Exception as error:
             logger.exception("A call failed with a defect")
             found = error
-        connection.send(number, pickle.dumps(found, protocol=5))
+        connection.send(number, _pickled(found))
 
     def joined(self, connection: _Callers) -> None:
         """A caller connected."""
@@ -207,7 +207,7 @@ class Channel(_Frames):
         answer = self._pending.pop(number)
         if answer.done():
             return
-        found = pickle.loads(content)  # noqa: S301 - from a process of this user
+        found = _unpickled(content)
         if isinstance(found, Exception):
             answer.set_exception(found)
         else:
@@ -282,6 +282,23 @@ class Channels:
             _remove(path)
         except (OSError, TimeoutError) as error:
             logger.warning("No channel to %s: %r", path, error)
+
+
+def _pickled(found: object) -> bytes:
+    """What is sent back, whatever it is: a call without an answer would hold its place at the replica for good."""
+    try:
+        return pickle.dumps(found, protocol=5)
+    except Exception as error:
+        logger.exception("An answer could not be written")
+        return pickle.dumps(RuntimeError(f"{type(found).__name__}: {error!r}"), protocol=5)
+
+
+def _unpickled(content: bytes) -> Any:
+    """What came back, or the exception that says why it cannot be read."""
+    try:
+        return pickle.loads(content)  # noqa: S301 - from a process of this user
+    except Exception as error:  # noqa: BLE001 - whatever an exception's constructor may raise
+        return error
 
 
 def _sockets_in(folder: Path) -> list[Path]:

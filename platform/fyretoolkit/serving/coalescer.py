@@ -132,13 +132,12 @@ class Coalescer:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def withdraw(self, request: Request) -> None:
-        """Nobody waits for it any more: it leaves the queue, and a call that ran for it alone ends."""
+        """Nobody waits for it any more: it leaves the queue, and a call that is for it alone and can end does."""
         request.is_done = True
         for each in request.parts or (request,):
             self._room.leave(each)
             each.is_done = True
-            if each.call is not None:
-                each.call.cancel_if_unwanted()
+            self._let_go(each.call)
 
     async def close(self) -> None:
         """Fail what waits, and end what runs. Nothing is taken any more."""
@@ -192,8 +191,7 @@ class Coalescer:
     def _expire(self, request: Request) -> None:
         self._room.leave(request)
         request.finish(request.deadline.exceeded() if self._replicas() else _asleep())
-        if request.call is not None:
-            request.call.cancel_if_unwanted()
+        self._let_go(request.call)
 
     # --- dispatch
 
@@ -231,7 +229,9 @@ class Coalescer:
         for request in call.requests:
             request.call = call
         try:
-            call.answer = asyncio.ensure_future(self._ask(call))
+            answer = self._ask(call)
+            call.has_left = isinstance(answer, asyncio.Future)
+            call.answer = asyncio.ensure_future(answer)
         except Exception as error:  # noqa: BLE001 - a defect of ours, which the call ends with
             call.answer = asyncio.get_running_loop().create_future()
             call.answer.set_exception(error)
@@ -249,6 +249,19 @@ class Coalescer:
         load = Load(self._source, waiting_s, len(self._room.queue))
         return self._call(self._application, arrays, max(left_s, 0.0), load)
 
+    def _let_go(self, call: Call | None) -> None:
+        """If nobody waits for a call any more, it ends, unless a replica has it: that one is not free for the next.
+
+        Were its slot given away, callers with deadlines shorter than an inference would fill the replica with calls
+        that it runs for nobody, one behind another.
+        """
+        if call is None or call.answer is None or not call.is_unwanted:
+            return
+        if call.has_left:
+            self._gate.rate.note(0, began=call.began, ended=self._clock())
+        else:
+            call.answer.cancel()
+
     def _end_call(self, call: Call, answer: asyncio.Future[ReplicaAnswer]) -> None:
         """However it ended: its slot is free, and everybody is answered. First the next is sent on its way."""
         self._under_way.discard(answer)
@@ -265,7 +278,8 @@ class Coalescer:
             self._take_failure(requests, error, call)
             self._pump()
         else:
-            is_full = bool(self._room.queue) or call.rows >= self._rows_per_call()
+            is_late = all(request.is_done for request in requests)  # the time until then was noted as empty
+            is_full = is_late or bool(self._room.queue) or call.rows >= self._rows_per_call()
             self._gate.rate.note(call.rows, began=call.began, ended=self._clock(), is_full=is_full)
             self._pump()
             self._share_out(requests, answer.result(), call.rows)
@@ -324,6 +338,8 @@ class Coalescer:
     def _run_alone(self, request: Request, error: PlatformError) -> None:
         """In a call of its own, unless it had its tries, or none will be made: then it ends with the error."""
         request.tries += 1
+        if request.is_done:
+            return
         if request.tries < _MAX_TRIES and not self._is_closed:
             self._again.append(request)
         else:

@@ -144,16 +144,18 @@ class Call:
     """By the clock of its coalescer."""
     answer: asyncio.Future[ReplicaAnswer] | None = None
     """Until it is here."""
+    has_left: bool = False
+    """A replica has it, and is not free before it has answered, whoever waits."""
     rows: int = field(init=False)
     """Of all requests."""
 
     def __post_init__(self) -> None:
         self.rows = sum([request.rows for request in self.requests])
 
-    def cancel_if_unwanted(self) -> None:
-        """Nobody waits for it any more: its slot is for others."""
-        if self.answer is not None and all(request.is_done for request in self.requests):
-            self.answer.cancel()
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(request.is_done for request in self.requests)
 
 
 def shares_of(

@@ -47,7 +47,10 @@ class ReplicaCall(Protocol):
     def __call__(
         self, application: str, arrays: Mapping[str, np.ndarray], timeout_s: float, load: Load
     ) -> Awaitable[ReplicaAnswer]:
-        """Run arrays that fit the signature on the replica with the least to do, once. A future has left already.
+        """Run arrays that fit the signature on the replica with the least to do, once.
+
+        A future has left already: it ends with the replica's answer, or with the replica, however late; `timeout_s`
+        bounds everything else.
 
         Raises:
             PlatformError: `deadline_exceeded`, `overloaded`, `unavailable`, or what the model's outputs are wrong in.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,6 +235,12 @@ async def test_results_are_written_wherever_they_may(
     assert [name == threading.main_thread().name for name in threads] == [most > 0]
 
 
+class Rows(np.ndarray):
+    """An array that a weak reference may watch."""
+
+    __hash__ = object.__hash__
+
+
 class OneAtATime:
     """Stands in for a run of the model: it takes until `may_end`, and no other may begin meanwhile."""
 
@@ -269,6 +277,43 @@ async def test_runs_never_overlap(
     run.may_end.set()
     for call in others + ([first] if is_first_wanted else []):
         assert isinstance(await call, ReplicaAnswer)
+
+
+async def test_a_run_that_nobody_waits_for_does_not_begin(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that gave up while another's run was under way leave nothing behind it: no run, and no arrays."""
+    replica = await scene.start()
+    run, begun, held = OneAtATime(), 0, weakref.WeakSet[Rows]()
+
+    def counting(*arguments: object) -> tuple[Ran, float]:
+        nonlocal begun
+        begun += 1
+        return run(*arguments)
+
+    def call() -> asyncio.Task[object]:
+        rows = Rows((1, 1), np.float32)
+        held.add(rows)
+        return asyncio.create_task(replica.predict({"x": rows}, Load("ing_a", 0.0, 0)))
+
+    monkeypatch.setattr(module, "run", counting)
+    first = call()
+    await until(lambda: run.is_running)
+    others = [call() for _ in range(100)]
+    await asyncio.sleep(0)
+    for other in others:
+        other.cancel()
+    await asyncio.wait(others)
+    assert all(other.cancelled() for other in others)
+    others.clear()
+    del other
+    await until(lambda: replica._queued == 1)
+    gc.collect()  # of tracebacks, which hold what was sent
+    assert len(held) == 1
+    run.may_end.set()
+    assert isinstance(await first, ReplicaAnswer)
+    assert isinstance(await call(), ReplicaAnswer)
+    assert (begun, replica._queued) == (2, 0)
 
 
 async def test_one_that_stands_by_loads_when_it_is_called(scene: Scene) -> None:

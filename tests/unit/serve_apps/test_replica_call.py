@@ -78,7 +78,7 @@ def calls_with(outcome: Any, channels: Channels | None = None) -> tuple[ReplicaC
 
 @pytest.fixture
 async def channels() -> AsyncIterator[Channels]:
-    """To one replica that answers `short`; it holds a call of two rows until it is cancelled."""
+    """To one replica that answers `short`; a call of two rows takes it half a second."""
 
     async def answer(call: Any) -> Any:
         rows = len(call[0]["x"])
@@ -118,7 +118,16 @@ async def test_where_there_is_none_serve_finds_the_way(tmp_path: Path) -> None:
     assert (await calls("dep_a", ROWS, 5, LOAD)).results == [b"long"]
 
 
-async def test_deadlines_hold_on_both_ways(channels: Channels) -> None:
+async def test_what_left_by_the_short_way_ends_when_the_replica_answers(channels: Channels) -> None:
+    """Its caller has a deadline and does not wait for it; the replica is busy until then, and must not look free."""
+    calls, _ = calls_with(None, channels)
+    assert (await calls("dep_a", ROWS, 5, LOAD)).results == [b"short"]
+    late = calls("dep_a", {"x": np.ones((2, 1))}, 0.05, LOAD)
+    assert isinstance(late, asyncio.Future)
+    assert (await late).results == [b"short"]
+
+
+async def test_deadlines_hold_while_the_way_is_looked_for_and_by_a_handle(channels: Channels) -> None:
     calls, _ = calls_with(None, channels)
     with pytest.raises(PlatformError) as caught:
         await calls("dep_a", {"x": np.ones((2, 1))}, 0.05, LOAD)

@@ -110,6 +110,35 @@ async def test_what_the_replica_raises_is_raised(replica: Replica, channels: Cha
     assert await channel.call(1) == 2
 
 
+class OfTwoError(Exception):
+    """Is pickled, and cannot be read again: its constructor takes more than it keeps."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(first + second)
+
+
+@pytest.mark.parametrize(
+    ("found", "error"), [(lambda: 1, RuntimeError), (OfTwoError(1, 2), TypeError)], ids=["written", "read"]
+)
+async def test_an_answer_that_cannot_be_carried_ends_its_call(
+    folder: Path, channels: Channels, found: object, error: type[Exception]
+) -> None:
+    """As an error: a call without an end would hold its place at the replica for good."""
+
+    async def answer(_: object) -> object:
+        return found
+
+    server = ChannelServer(folder / "dep_a" / "1", answer)
+    await server.start()
+    channel = await channels.least_busy("dep_a")
+    assert channel is not None
+    for _ in range(2):
+        with pytest.raises(error):
+            await asyncio.wait_for(channel.call(1), 5)
+    assert channel.busy == 0
+    await server.close()
+
+
 async def test_nobody_is_there(folder: Path, channels: Channels) -> None:
     assert await channels.least_busy("dep_a") is None
 
