@@ -7,8 +7,8 @@ no delay and a busy one has full batches. The rejected alternative, waiting a fe
 
 Callers share the queue by organization (`core.fair_queue`). A request that would wait too long is refused at once
 (`core.admission`), one whose deadline passes leaves the queue unrun, one whose client went away is dropped. A replica
-that dies fails nobody: what it held is run once more elsewhere, each request in a call of its own, so that one that
-kills replicas harms no neighbour twice.
+that dies fails nobody: what it held is run once more elsewhere, each request in a call of its own and one such call at
+a time, so that one that kills replicas harms no neighbour twice: two calls may be on one replica.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class Coalescer:
         self._source = source
         self._clock = clock
         self._again: deque[Request] = deque()
+        self._retry: Call | None = None
+        """The last call of one that runs again."""
         self._is_closed = False
         self._running_rows = 0
         self._under_way: set[asyncio.Future[ReplicaAnswer]] = set()
@@ -226,6 +228,8 @@ class Coalescer:
     def _begin_call(self, call: Call) -> None:
         self._calls += 1
         self._running_rows += call.rows
+        if call.requests[0].tries:
+            self._retry = call
         for request in call.requests:
             request.call = call
         try:
@@ -259,6 +263,8 @@ class Coalescer:
             return
         if call.has_left:
             self._gate.rate.note(0, began=call.began, ended=self._clock())
+            if self._again:  # the next of those may run
+                asyncio.get_running_loop().call_soon(self._pump)
         else:
             call.answer.cancel()
 
@@ -307,8 +313,8 @@ class Coalescer:
             self._fail(requests, PlatformError("internal_error"))
 
     def _next_batch(self) -> list[Request]:
-        """The requests of the next call; nobody's who has gone. Empty if nothing waits."""
-        while self._again:
+        """The requests of the next call; nobody's who has gone. Empty if nothing waits that may run now."""
+        while self._again and (self._retry is None or self._retry.is_unwanted):
             request = self._again.popleft()
             if request.deadline.left_s() <= 0:
                 self._room.finish(request, request.deadline.exceeded())

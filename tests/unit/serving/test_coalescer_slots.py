@@ -147,3 +147,53 @@ async def test_a_coalescer_that_closes_waits_for_no_replica() -> None:
     await late(scene.send(request(1.0, timeout_ms=_SOON_MS)))
     await asyncio.wait_for(scene.coalescer.close(), 5)
     assert scene.coalescer.is_idle
+
+
+async def run_all(scene: Scene) -> None:
+    """The replica runs what it has, and what comes meanwhile, until nothing is left."""
+    await scene.settle()
+    while scene.replica.backlog:
+        scene.replica.run()
+        await scene.settle()
+
+
+async def test_who_kills_a_replica_twice_harms_no_neighbour_twice() -> None:
+    """A replica has two calls, and loses both: of those that run again, no two are there together."""
+    scene = Scene()
+    killer, *others = tasks = [scene.send(request(row)) for row in (KILLER, 1.0, 2.0, 3.0)]
+    await run_all(scene)
+    assert [await values(task) for task in others] == [[b"2"], [b"4"], [b"6"]]
+    with pytest.raises(PlatformError) as caught:
+        await killer
+    assert caught.value.code == "unavailable"
+    assert scene.replica.came.count([KILLER]) == 2
+    assert all(task.done() for task in tasks)
+    assert scene.coalescer.is_idle
+
+
+async def test_who_comes_anew_is_not_held_up_by_what_runs_again() -> None:
+    """The other slot is theirs."""
+    scene = Scene()
+    again = [scene.send(request(row)) for row in (1.0, 2.0)]
+    await scene.settle()
+    scene.replica.die()
+    anew = scene.send(request(3.0))
+    await scene.settle()
+    assert scene.replica.came[2:] == [[1.0], [3.0]]
+    await run_all(scene)
+    assert [await values(task) for task in (*again, anew)] == [[b"2"], [b"4"], [b"6"]]
+
+
+async def test_one_that_runs_again_for_nobody_holds_up_no_other() -> None:
+    """A replica that hangs with it would keep it, and them, for good."""
+    scene = Scene()
+    first, second = (scene.send(request(row)) for row in (1.0, 2.0))
+    await scene.settle()
+    scene.replica.die()
+    await scene.settle()
+    assert scene.replica.came[2:] == [[1.0]]
+    first.cancel()
+    await scene.settle()
+    assert scene.replica.came[2:] == [[1.0], [2.0]]
+    await run_all(scene)
+    assert await values(second) == [b"4"]
