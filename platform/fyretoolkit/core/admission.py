@@ -14,13 +14,20 @@ _MEMORY_S = 1.0
 
 
 class ServiceRate:
-    """Work done per second while there is work, over about the last second of it."""
+    """Work done per second while there is work, over about the last second of it.
+
+    While nothing gets done the rate falls, to what it would be if one unit of work were done by now, and never to 0:
+    nobody knows how long a first call takes that has not ended, only that it takes this long at least. With 0 as the
+    rate the queue would be open to all ("nothing is known") or to nobody, also once the model has become fast.
+    """
 
     def __init__(self, expected_per_s: float | None = None) -> None:
         """`expected_per_s`: what counts before the first observation."""
         self._expected_per_s = expected_per_s
         self._work = 0.0
         self._busy_s = 0.0
+        self._fruitless_s = 0.0
+        """Busy seconds since any work was done."""
         self._done_at: float | None = None
 
     def note(self, work: float, *, began: float, ended: float, is_full: bool = True) -> None:
@@ -38,11 +45,15 @@ class ServiceRate:
         kept = exp(-busy_s / _MEMORY_S)
         self._work = self._work * kept + work
         self._busy_s = self._busy_s * kept + busy_s
+        self._fruitless_s = 0.0 if work else self._fruitless_s + busy_s
 
     @property
     def per_s(self) -> float | None:
-        """None while nothing is known."""
-        return self._work / self._busy_s if self._busy_s else self._expected_per_s
+        """None while nothing is known, else more than 0."""
+        if not self._busy_s:
+            return self._expected_per_s
+        done_per_s = self._work / self._busy_s
+        return max(done_per_s, 1 / self._fruitless_s) if self._fruitless_s else done_per_s
 
     def seconds_for(self, work: float) -> float:
         """How long this much work takes; 0 before anything is known."""

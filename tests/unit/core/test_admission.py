@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fyretoolkit.core.admission import Appointments, ServiceRate
 
@@ -46,6 +50,43 @@ class TestServiceRate:
         for second in range(10, 15):
             rate.note(10, began=second, ended=second + 1)
         assert rate.per_s == pytest.approx(10, rel=0.1)
+
+    def test_a_first_call_that_does_nothing_says_how_long_one_takes_at_least(self) -> None:
+        """Not that nothing is known: the queue would be open to everybody."""
+        rate = ServiceRate()
+        rate.note(0, began=0.0, ended=2.0)
+        assert rate.per_s == 0.5
+        assert rate.seconds_for(1000) == 2000
+
+    def test_while_nothing_gets_done_it_falls_and_is_never_zero(self) -> None:
+        """In a thousand seconds one unit of work could have been done."""
+        rate = ServiceRate(expected_per_s=100)
+        rates = []
+        for second in range(1000):
+            rate.note(0, began=second, ended=second + 1)
+            rates.append(rate.per_s or 0.0)
+        assert rates == sorted(rates, reverse=True)
+        assert rates[-1] == pytest.approx(1 / 1000)
+
+    def test_a_model_that_was_slow_at_first_is_forgiven_with_its_first_success(self) -> None:
+        """A minute for nothing, then a hundred a second: within seconds of work it is known to be fast."""
+        rate = ServiceRate()
+        rate.note(0, began=0.0, ended=60.0)
+        for hundredth in range(6000, 6500):
+            rate.note(1, began=hundredth / 100, ended=(hundredth + 1) / 100)
+        assert rate.per_s == pytest.approx(100, rel=0.5)
+
+    @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0.001, 100), st.booleans())))
+    def test_a_rate_that_is_known_is_finite_and_above_zero(
+        self, calls: list[tuple[int, float, bool]]
+    ) -> None:
+        rate, now = ServiceRate(), 0.0
+        for work, took_s, is_full in [(0, 1.0, True), *calls]:
+            rate.note(work, began=now, ended=now + took_s, is_full=is_full)
+            now += took_s
+            known = rate.per_s
+            assert known is not None
+            assert 0 < known < inf
 
 
 class TestAppointments:

@@ -45,6 +45,24 @@ async def test_calls_that_end_without_an_answer_lower_the_rate() -> None:
     await bench.coalescer.close()
 
 
+async def test_a_first_call_without_an_answer_does_not_open_the_queue_to_everybody(bench: Bench) -> None:
+    """Nor close it: some wait, and what waited is answered once the model is fast."""
+    for _ in range(2):
+        with pytest.raises(PlatformError):
+            await bench.send(request(1.0, timeout_ms=100))
+    tasks = [bench.send(request(1.0)) for _ in range(90)]
+    await bench.settle()
+    refused = [task for task in tasks if task.done()]
+    assert {cast(PlatformError, task.exception()).code for task in refused} == {"overloaded"}
+    assert 50 <= len(refused) <= 80
+    bench.replicas.is_open.set()
+    for task in tasks:
+        if task not in refused:
+            await values(task)
+    for task in [bench.send(request(2.0)) for _ in range(20)]:
+        assert await values(task) == [b"4"]
+
+
 async def test_who_fills_the_queue_fills_it_for_their_own(bench: Bench) -> None:
     """Bytes and requests alike."""
     held = await bench.fill()
