@@ -33,8 +33,9 @@ PROXY_LOCATION = "EveryNode"
 """Where HAProxy runs: on the head, and on each node that has an ingress. Tests on several nodes of one machine say
 otherwise."""
 _HOST = "127.0.0.1"
-_READY_TIMEOUT_S = 60.0
-_MODELS_TIMEOUT_S = 120.0
+_READY_TIMEOUT_S = 180.0
+"""Eight seconds with two models on two cores, 23 with thirteen, whose replicas start at the same time."""
+_MODELS_TIMEOUT_S = 180.0
 _POLL_S = 0.1
 
 

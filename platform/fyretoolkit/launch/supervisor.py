@@ -33,7 +33,7 @@ from fyretoolkit.launch.state import Event, EventLog, LineTail, RunState, parse_
 from fyretoolkit.store.embedded import configured_url, url_of
 
 BOOTSTRAP_MODULE = "fyretoolkit.control.bootstrap"
-_RAY_TIMEOUT_S, _BOOTSTRAP_TIMEOUT_S, _REDIS_TIMEOUT_S = 120.0, 240.0, 60.0
+_RAY_TIMEOUT_S, _BOOTSTRAP_TIMEOUT_S, _REDIS_TIMEOUT_S = 120.0, 600.0, 60.0
 _RESTART_WINDOW_S, _LONGEST_PAUSE_S = 600.0, 60.0
 _RAY_STARTED = "Ray runtime started."
 
