@@ -126,6 +126,8 @@ class TablePredictor:
     def _items(self, table: pa.Table) -> list[object]:
         shape = row_shape(self._runner.spec)
         try:
+            if unknown := next((name for name in self._columns if name not in shape.names), None):
+                raise FieldError(f"the model has no input {unknown!r} but {', '.join(shape.names)}")
             if shape.is_single:
                 return _values(table, self._single(table, shape))
             names = {name: self._columns.get(name, name) for name in shape.names}
@@ -140,8 +142,9 @@ class TablePredictor:
 
     def _single(self, table: pa.Table, shape: RowShape) -> str:
         """The column of a model with one input."""
-        mapped = [self._columns[name] for name in shape.names if name in self._columns]
-        if mapped and mapped[0] in table.column_names:
+        if mapped := [self._columns[name] for name in shape.names if name in self._columns]:
+            if mapped[0] not in table.column_names:
+                raise FieldError(f"the field {mapped[0]!r} is missing")
             return mapped[0]
         return single_field(table.column_names, with_only_field(shape, table.column_names))
 

@@ -34,7 +34,7 @@ def decide_ending(succeeded: int, failed: int, max_error_rate: float) -> Ending:
     total = succeeded + failed
     if failed and not succeeded:
         error = PlatformError("all_rows_failed", f"All {total} rows failed. Read errors_url for the reasons.")
-    elif failed > max_error_rate * total:
+    elif failed and failed / total > max_error_rate:  # as it was written: 0.29 * 100 is less than 29
         error = PlatformError(
             "error_rate_exceeded",
             f"{failed} of {total} rows failed; max_error_rate is {max_error_rate:g}. Read errors_url.",
@@ -108,6 +108,13 @@ def free_damaged(folder: Path) -> None:
     free_input(folder)
     for path in folder.glob("failed-rows-*"):
         path.unlink(missing_ok=True)
+
+
+def free_staged_before(folder: Path, epoch: int) -> None:
+    """Remove the inputs of runs that died while they staged; never a newer one's, which may have taken over."""
+    for path in folder.glob("input-*"):
+        if int(path.name.removeprefix("input-")) < epoch:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def free_spooled(folder: Path) -> None:

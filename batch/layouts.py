@@ -6,6 +6,7 @@ UTF-8, a header that names no columns. Everything behind the header can fail one
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import orjson
@@ -16,6 +17,7 @@ from batch.shards import Layout
 from fyretoolkit.core.errors import PlatformError
 
 _SAMPLE_BYTES = 64 << 10
+_OTHER_SEPARATOR = re.compile(r"[;\t]")
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
@@ -139,7 +141,13 @@ def _csv_layout(beginning: bytes, bom: int, max_header_bytes: int, max_columns: 
         raise PlatformError(
             "invalid_format", "The input is empty; a CSV file begins with a line of column names."
         )
-    parse_header(header, max_columns)
+    names = parse_header(header, max_columns)
+    if len(names) == 1 and not header.startswith(b'"') and (other := _OTHER_SEPARATOR.search(names[0])):
+        raise PlatformError(
+            "invalid_format",
+            f"The CSV header is one column, {names[0][:80]!r}. Separate columns by commas, not {other[0]!r}; "
+            "put the name in double quotes if it is one.",
+        )
     return Layout(InputFormat.CSV, bom + end, header, line)
 
 

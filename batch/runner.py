@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from batch.background import in_background, in_thread_of_its_own
 from batch.destinations import StoppedError, deliver
-from batch.endings import Ending, assemble_committed, decide_ending, stored_output
+from batch.endings import Ending, assemble_committed, decide_ending, free_staged_before, stored_output
 from batch.failpoints import reach_async
 from batch.gpus import require_gpus
 from batch.joblog import JobLog
@@ -33,7 +33,7 @@ from batch.shards import Layout, Plan, cut
 from batch.sizing import measure_speed, shard_bytes
 from batch.sources import Source, stage
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.core.jobs import BatchJob
+from fyretoolkit.core.jobs import BatchJob, ShardCounts
 from fyretoolkit.core.lifecycles import JobStatus
 from fyretoolkit.egress.spool import Spool
 from fyretoolkit.egress.uploads import Uploads
@@ -161,6 +161,7 @@ class BatchRunner:
         Names carry the epoch: a run that is fenced off while it stages cannot write over what a newer one staged.
         """
         folder = self._folder / f"input-{self._epoch}"
+        await to_thread.run_sync(free_staged_before, self._folder, self._epoch)
         folder.mkdir(exist_ok=True)
         await reach_async("stage.before")
         uploads = Uploads(self._org, FileStore(self._store), self._settings.files_dir)
@@ -199,8 +200,9 @@ class BatchRunner:
         output = None
         await reach_async("assemble.before")
         if ending.status is JobStatus.COMPLETED:
+            committed = await self._jobs.committed(self._org, self._job_id)  # Redis being away is no damage
             try:
-                output = await self._whole_output(job)
+                output = await self._whole_output(job, committed)
             except StoppedError as stopped:
                 raise RunOverError from stopped
             except PlatformError as damage:
@@ -219,9 +221,10 @@ class BatchRunner:
         if status is not None:
             await self._tidy(job)
 
-    async def _whole_output(self, job: BatchJob) -> dict[str, object] | None:
+    async def _whole_output(
+        self, job: BatchJob, committed: Mapping[int, ShardCounts]
+    ) -> dict[str, object] | None:
         """The output of a job that has every shard, at its destination too: the last thing that can fail."""
-        committed = await self._jobs.committed(self._org, self._job_id)
         reserve_bytes = self._settings.files.min_free_bytes
         kept = await to_thread.run_sync(keep_for_retry, self._folder, job, committed, reserve_bytes)
         assembled = await to_thread.run_sync(

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 
 from batch.attempts import Attempts
 from batch.boundaries import Scanner, split_records
@@ -32,6 +34,8 @@ _LEAST_CALLS = 4
 """The first is slow by itself, and any one may be; the quickest tells."""
 _LONGEST_S = 5.0
 """By the clock, where a machine is so busy that a tenth of a second of work takes that long."""
+_HANGS_S = 300.0
+"""As long as workers may do nothing (`patience.py`)."""
 _LEAST_S = 1e-6
 _MOST_SHARDS = 4000
 """A larger input gets larger shards: each shard is a field in Redis and two files."""
@@ -57,7 +61,10 @@ def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | 
 
     The rows are asked for 1, 2, 4 … at a time until they have taken long enough; the quickest call counts. What is
     wrong with the model or the input the first shard will tell; a row among them that kills the process counts as a
-    death at that shard, and the next run measures nothing.
+    death at that shard, and the next run measures nothing. So does one that never comes back.
+
+    Raises:
+        TimeoutError: the model hangs in them.
     """
     batch = run.settings.batch
     is_decided = min(batch.shard_target_bytes, run.source.size_bytes) <= batch.shard_min_bytes
@@ -67,11 +74,29 @@ def measure_speed(run: Run, layout: Layout, load: Load = load_model) -> float | 
         attempts = Attempts(run.folder)
         if attempts.deaths(0):  # the mark stays, for who works on that shard
             return None
-        with attempts.at(0):
-            return _measured(run, layout, load(run))
+
+        def measured() -> float | None:
+            with attempts.at(0):
+                return _measured(run, layout, load(run))
+
+        return _within(_HANGS_S, measured)
     except PlatformError as error:
         JobLog(run.folder, run.epoch).append("speed_unknown", error=error.message)
         return None
+
+
+def _within(limit_s: float, measure: Callable[[], float | None]) -> float | None:
+    """What it finds; `TimeoutError` if it takes longer, and its thread is left to itself."""
+    found: Future[float | None] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(measure())
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            found.set_exception(error)
+
+    Thread(target=work, name="measuring", daemon=True).start()
+    return found.result(limit_s)
 
 
 def _measured(run: Run, layout: Layout, model: Predictor) -> float | None:

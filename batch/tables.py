@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_OWN = ("index", "id")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def find_columns(lines: Iterable[bytes]) -> tuple[str, ...]:
@@ -21,8 +22,9 @@ def find_columns(lines: Iterable[bytes]) -> tuple[str, ...]:
 
 
 def header(columns: Sequence[str]) -> bytes:
-    """The first line of the table."""
-    return _csv([["index", "id", *columns]])
+    """The first line of the table. A field with the name of one of our columns is `result.index`, `result.id`."""
+    names = (f"result.{name}" if name in _OWN else _cell(name) for name in columns)
+    return _csv([[*_OWN, *names]])
 
 
 def rows(lines: Iterable[bytes], columns: Sequence[str]) -> bytes:

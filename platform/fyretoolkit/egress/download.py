@@ -282,7 +282,7 @@ def _validator(response: httpcore.Response) -> str | None:
 def _time(header: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else None
 

@@ -132,6 +132,13 @@ class Bench:
         assert current is not None
         return current
 
+    async def epoch_after(self, job: BatchJob, dead_epoch: int) -> int | None:
+        """That of a run that follows one that died."""
+        store = self.store()
+        epoch = await JobStore(store, 60).claim_run(job.org, job.id, lease_s=1, dead_epoch=dead_epoch)
+        await store.close()
+        return epoch
+
     def inline(self) -> Work:
         """The work of a run, in the runner's own process, with this bench's model."""
         return lambda run, shards, stop: run_inline(

@@ -59,6 +59,19 @@ def test_columns_are_taken_by_name_or_as_they_are_mapped(tmp_path: Path) -> None
         TablePredictor(model, {})(table)
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [({"input": "pixls"}, "'pixls' is missing"), ({"inputt": "pixels"}, "no input 'inputt'")],
+)
+def test_a_name_that_is_mapped_and_is_not_there_is_never_guessed(
+    tmp_path: Path, columns: dict[str, str], said: str
+) -> None:
+    """The other column was taken, and the answers were those to something else."""
+    table = pa.table({"input": pa.array([[1.0, 2.0]]), "pixels": pa.array([[3.0, 4.0]])})
+    with pytest.raises(ValueError, match=said):
+        TablePredictor(shipped(tmp_path, echo("float32", ["N", 2])), columns)(table)
+
+
 def test_the_only_column_is_the_only_input(tmp_path: Path) -> None:
     """Whatever it is called; Ray's tensors are taken as they are."""
     worker = TablePredictor(shipped(tmp_path, echo("float32", ["N", 2])), {})

@@ -415,10 +415,7 @@ async def test_a_plan_that_is_gone_or_damaged_ends_the_job(bench: Bench, content
         plan.unlink()
     else:
         plan.write_bytes(content)
-    store = bench.store()
-    epoch = await JobStore(store, 60).claim_run(job.org, job.id, lease_s=1, dead_epoch=1)
-    await store.close()
-    ended = await bench.run(job, epoch=epoch)
+    ended = await bench.run(job, epoch=await bench.epoch_after(job, 1))
     assert ended.error is not None
     assert (ended.status, ended.error["code"]) == (JobStatus.FAILED, "run_failed")
     assert [line["index"] for line in bench.lines(ended)] == list(range(4))

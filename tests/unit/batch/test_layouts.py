@@ -62,6 +62,7 @@ def test_records_begin_behind_the_bom_and_the_header(tmp_path: Path):
         InputFormat.CSV, len(content) - len(b"1,2\r\n"), b'"id","te\nxt"', 4
     )
     assert layout_of(tmp_path, b"text", "x.csv") == Layout(InputFormat.CSV, 4, b"text", 1)
+    assert layout_of(tmp_path, b'"one; name"\n', "x.csv").header == b'"one; name"'
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,8 @@ def test_records_begin_behind_the_bom_and_the_header(tmp_path: Path):
         (b'a,"b\n1,2\n', "never closed"),
         (b"a" * 2000 + b"\n", "longer than 1000"),
         (b"a\x00b\n", "NUL"),
+        (b"id;text\n1;a fine film\n", "by commas, not ';'"),
+        (b"id\ttext\n1\ta fine film\n", "by commas"),
     ],
 )
 def test_a_file_without_a_usable_header_fails_the_job(tmp_path: Path, content: bytes, said: str):

@@ -286,6 +286,7 @@ def test_a_pool_is_started_for_long_work_alone(pace: Pace, waiting: int, expecte
         (1, 99, 1.0, None),
         (0, 1, 1.0, "all_rows_failed"),
         (9, 1, 0.1, None),
+        (71, 29, 0.29, None),
         (8, 2, 0.1, "error_rate_exceeded"),
         (9, 1, 0.0, "error_rate_exceeded"),
     ],

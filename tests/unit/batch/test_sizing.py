@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -109,6 +110,25 @@ def test_what_cannot_be_measured_has_no_speed(bench: Bench) -> None:
     path.write_bytes(b"9" * 2 * MIB)
     long = replace(run, source=replace(run.source, path=str(path), size_bytes=2 * MIB))
     assert measure_speed(long, LAYOUT, lambda _: LengthModel()) is None
+
+
+def test_a_model_that_hangs_in_the_first_rows_holds_no_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends, and with its process the mark says that it died at the first shard."""
+    monkeypatch.setattr("batch.sizing._HANGS_S", 0.05)
+    is_over = threading.Event()
+
+    class Hanging:
+        def predict(self, items: Sequence[object], *_: object, **__: object) -> list[object]:
+            is_over.wait()
+            return list(items)
+
+    run = run_over(bench, ROWS)
+    with pytest.raises(TimeoutError):
+        measure_speed(run, LAYOUT, lambda _: Hanging())  # type: ignore[arg-type, return-value]
+    assert list((run.folder / "working").iterdir())
+    is_over.set()
 
 
 def test_a_run_that_died_of_the_first_rows_measures_them_no_more(bench: Bench) -> None:

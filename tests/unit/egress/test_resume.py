@@ -143,6 +143,7 @@ def test_a_date_that_is_old_enough_tells_versions_apart(
         {"accept_ranges": "bytes"},
         {"last_modified": "Wed, 01 Jan 2120 00:00:00 GMT", "accept_ranges": "bytes"},
         {"last_modified": "yesterday", "accept_ranges": "bytes"},
+        {"last_modified": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "accept_ranges": "bytes"},
     ],
 )
 def test_without_a_version_and_ranges_it_begins_anew_once(
