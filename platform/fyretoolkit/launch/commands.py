@@ -60,8 +60,10 @@ class UpOptions:
 def up(options: UpOptions) -> int:
     """Start the platform and wait until it is ready; without `--detach`, stay until it ends. The exit code.
 
+    A start or an end that is under way is waited for; where it runs already nothing is started.
+
     Raises:
-        LaunchError: it cannot start; the message says what to do.
+        LaunchError: it cannot start, or runs in the other mode; the message says what to do.
     """
     home = Home(options.home)
     if running := _await_other(home):

@@ -175,7 +175,9 @@ def end_ours(
         while left and time.monotonic() < deadline:
             time.sleep(_POLL_S)
             if supervisor == os.getpid():
-                (ended if ended is not None else {}).update(reap())
+                codes = reap()
+                if ended is not None:
+                    ended.update(codes)
             left = look()
         if not left:
             break

@@ -42,7 +42,8 @@ def watch_subprocesses(node_class: Any) -> None:
 
     Ray takes exit codes of 0 and SIGTERM for `ray stop`'s doing and blocks on. But with 0 a raylet ends itself when one
     of its agents died, and then nothing of the node is left. Here the command ends with 1, so that its supervisor
-    starts it again. And Ray gives up the node for its dashboard: that one is started again in its place.
+    starts it again. And Ray gives up the node for its dashboard: that one is started again in its place. Figures:
+    `platform/decisions/0017-what-keeps-ray-running.md`.
     """
     dead_processes = node_class.dead_processes
     begun: dict[str, float] = {}
