@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.serving.channel import Channels
-from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError
+from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaLostError, unanswered
 from serve_apps.model_server import ModelFailure
 
 logger = logging.getLogger(__name__)
@@ -117,11 +117,11 @@ async def _translated(application: str) -> AsyncIterator[None]:
         if error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
             raise ReplicaLostError from error
         logger.exception("a call of %s failed", application)
-        raise _unavailable() from error
+        raise unanswered() from error
     except BackPressureError as error:
         raise PlatformError("overloaded", retry_after_s=_RETRY_AFTER_S) from error
     except DeploymentUnavailableError as error:
-        raise _unavailable() from error
+        raise unanswered() from error
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -129,10 +129,4 @@ async def _translated(application: str) -> AsyncIterator[None]:
         raise ReplicaLostError from error  # said by the replica, not by our caller
     except Exception as error:
         logger.exception("a call of %s failed", application)
-        raise _unavailable() from error
-
-
-def _unavailable() -> PlatformError:
-    return PlatformError(
-        "unavailable", "No replica of the deployment answered. Try again.", retry_after_s=_RETRY_AFTER_S
-    )
+        raise unanswered() from error

@@ -27,7 +27,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.exposition import Served
 from fyretoolkit.serving.gate import Gate, Queued
 from fyretoolkit.serving.joining import Call, Request, Share, shares_of
-from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError
+from fyretoolkit.serving.replica import Load, ReplicaAnswer, ReplicaCall, ReplicaLostError, asleep, unanswered
 from fyretoolkit.serving.routing import Route
 from fyretoolkit.serving.waiting_room import WaitingRoom
 from fyretoolkit.serving.waking import Alarm
@@ -116,10 +116,12 @@ class Coalescer:
         Raises:
             PlatformError: `overloaded`, with when to come back; `deadline_exceeded`; `unavailable`.
         """
-        left_s = request.deadline.remaining_s()
+        left_s = request.deadline.left_s()
         if self._is_closed:
-            raise _lost()
+            raise unanswered()
         self._adopt(route)
+        if left_s <= 0:
+            raise self._too_late(request)
         self._gate.note_rows(request.rows)
         if self._room.queue or request.size > self._settings.max_queued_bytes:
             obstacle = self._obstacle(request.principal.org, request.weight, request.size, left_s)
@@ -192,8 +194,15 @@ class Coalescer:
 
     def _expire(self, request: Request) -> None:
         self._room.leave(request)
-        request.finish(request.deadline.exceeded() if self._replicas() else _asleep())
+        request.finish(self._too_late(request))
         self._let_go(request.call)
+
+    def _too_late(self, request: Request) -> PlatformError:
+        """Its deadline passed. With no replica to blame, whoever comes next shall find one."""
+        if self._replicas():
+            return request.deadline.exceeded()
+        self._wake()
+        return asleep()
 
     # --- dispatch
 
@@ -278,7 +287,7 @@ class Coalescer:
         if answer.cancelled():
             self._gate.rate.note(0, began=call.began, ended=self._clock())
             for request in requests:
-                self._room.finish(request, _lost())
+                self._room.finish(request, unanswered())
             self._pump()
         elif (error := answer.exception()) is not None:
             self._take_failure(requests, error, call)
@@ -328,7 +337,7 @@ class Coalescer:
     def _try_again(self, batch: Sequence[Request]) -> None:
         """A replica died: what it held runs once more, each request by itself."""
         for request in batch:
-            self._run_alone(request, _lost())
+            self._run_alone(request, unanswered())
 
     def _fail(self, batch: Sequence[Request], error: PlatformError) -> None:
         """The call failed as a whole. Whose fault it was shows when each runs by itself."""
@@ -337,7 +346,7 @@ class Coalescer:
             if is_shared:
                 self._run_alone(request, error)
             elif error.code == "deadline_exceeded":
-                self._room.finish(request, request.deadline.exceeded())
+                self._room.finish(request, self._too_late(request))
             else:
                 self._room.finish(request, error)
 
@@ -355,7 +364,7 @@ class Coalescer:
 
     def _wake(self) -> None:
         """One call, however many wait, has Serve start a replica; who waits is held until its own deadline."""
-        if self._waking is None or self._waking.done():
+        if not self._is_closed and (self._waking is None or self._waking.done()):
             self._waking = asyncio.get_running_loop().create_task(self._await_replica())
 
     async def _await_replica(self) -> None:
@@ -383,17 +392,3 @@ def _settle(share: asyncio.Future[Share], outcome: Share | BaseException) -> Non
         share.cancel()
     else:
         share.set_exception(outcome)
-
-
-def _asleep() -> PlatformError:
-    return PlatformError(
-        "unavailable",
-        "The deployment had no replica, and the first is still starting. Try again, or raise options.timeout_ms.",
-        retry_after_s=_RETRY_AFTER_S,
-    )
-
-
-def _lost() -> PlatformError:
-    return PlatformError(
-        "unavailable", "No replica of the deployment answered. Try again.", retry_after_s=_RETRY_AFTER_S
-    )

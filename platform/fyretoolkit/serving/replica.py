@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from fyretoolkit.core.errors import PlatformError
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -69,3 +71,17 @@ class ReplicaCall(Protocol):
     async def forget(self, applications: frozenset[str]) -> None:
         """Let go of what is kept for all applications but these."""
         ...
+
+
+def unanswered() -> PlatformError:
+    """What a caller is told for whom a replica was asked and none answered."""
+    return PlatformError("unavailable", "No replica of the deployment answered. Try again.", retry_after_s=1)
+
+
+def asleep() -> PlatformError:
+    """What a caller is told who had no time to wait for the first replica."""
+    return PlatformError(
+        "unavailable",
+        "The deployment had no replica, and the first is still starting. Try again, or raise options.timeout_ms.",
+        retry_after_s=1,
+    )

@@ -94,3 +94,16 @@ async def test_a_store_that_hangs_holds_nobody_up() -> None:
     assert bench.replicas.wakes == 1
     answers.set()
     await bench.coalescer.close()
+
+
+async def test_who_is_too_late_for_the_queue_wakes_it_all_the_same() -> None:
+    """A caller that never has time would else never have a replica, and be told that one was too slow."""
+    bench = Bench(route=ASLEEP)
+    late = request(1.0, timeout_ms=1)
+    await asyncio.sleep(0.01)
+    with pytest.raises(PlatformError) as caught:
+        await bench.send(late)
+    assert (caught.value.code, bool(caught.value.retry_after_s)) == ("unavailable", True)
+    await bench.settle()
+    assert bench.replicas.wakes == 1
+    await bench.coalescer.close()
