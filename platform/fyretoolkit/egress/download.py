@@ -3,6 +3,7 @@
 A connection that breaks in the middle is gone on with where it broke off, if the server gave a validator that tells
 one version of the file from another and says that it serves ranges; If-Range makes it send the whole file where that
 has changed. A server that cannot is asked for the whole file once more, and no oftener: each time costs it everything.
+One that answers that it is busy, or that something went wrong, is asked again a few times over some seconds.
 Whoever fetches says whether a changed file is taken from its beginning or is an error: a job's input is pinned.
 Every attempt begins at the URL that the caller gave, so that a redirect to a link that expires is followed anew.
 Source: RFC 9110 §8.8 (validators), §13.1.5 (If-Range), §14 (ranges).
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ from email.utils import parsedate_to_datetime
 import httpcore
 
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.egress.pinned import checked_addresses, open_pool
+from fyretoolkit.egress.exchange import NETWORK_FAILURES, chunks_of, exchange, words_of
+from fyretoolkit.egress.pinned import checked_addresses
 from fyretoolkit.egress.spool import in_thread
 from fyretoolkit.egress.transfer import Fetched, Pace, Transfer
 from fyretoolkit.egress.urls import ParsedUrl, Policy, UnsafeUrlError, check_parsed, join_url, refusal
@@ -33,16 +34,9 @@ _PAUSES_S = (0.2, 0.4, 0.8, 1.6, 3.2)
 _MAX_RESTARTS = 1
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
-NETWORK_FAILURES: tuple[tuple[type[Exception], str], ...] = (
-    (httpcore.ConnectTimeout, "did not accept a connection in time"),
-    (httpcore.TimeoutException, "was silent for too long"),
-    (httpcore.ConnectError, "refused the connection"),
-    (httpcore.NetworkError, "broke the connection"),
-    (httpcore.ProtocolError, "ended its answer early, or does not speak HTTP"),
-    (ssl.SSLError, "does not speak TLS as expected"),
-)
-"""What each means, the first that fits; together all that httpcore raises."""
-_HEADERS = ((b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"), (b"Connection", b"close"))
+_LATER = frozenset({408, 429, 500, 502, 503, 504})
+"""What a server answers that may answer otherwise in a moment."""
+_HEADERS = ((b"Accept", b"*/*"), (b"Accept-Encoding", b"identity"))
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
@@ -57,17 +51,22 @@ class _Progress:
     version: tuple[str | None, str | None] = (None, None)
     """ETag and Last-Modified, fit for If-Range or not."""
     restarts: int = 0
+    is_put_off: bool = False
+    """By the last answer."""
 
     @property
     def may_go_on(self) -> bool:
         """Whether another attempt could bring what is missing."""
-        return self.url is not None and (self.validator is not None or self.restarts < _MAX_RESTARTS)
+        if self.url is None:
+            return self.is_put_off
+        return self.validator is not None or self.restarts < _MAX_RESTARTS
 
 
 async def download(job: Transfer, url: ParsedUrl, policy: Policy) -> Fetched:
     """The file at a URL that the policy allows; `fetch` says what it raises."""
     progress = _Progress()
     for pause_s in (*_PAUSES_S, None):
+        progress.is_put_off = False
         try:
             return await _attempt(job, url, policy, progress)
         except PlatformError as error:
@@ -105,20 +104,9 @@ async def _get(
         addresses = await checked_addresses(url, policy, job.resolve)
     except OSError as error:
         raise job.unreachable(url, "cannot be resolved to an address: check the host name") from error
-    limits = job.timeouts
-    origin = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-    timeout = {
-        "connect": limits.connect_s,
-        "read": limits.read_s,
-        "write": limits.read_s,
-        "pool": limits.connect_s,
-    }
-    headers = ((b"Host", url.authority.encode("ascii")), *_HEADERS, *_range_headers(job, progress))
+    headers = (*_HEADERS, *_range_headers(job, progress))
     try:
-        async with (
-            open_pool(addresses) as pool,
-            pool.stream("GET", origin, headers=headers, extensions={"timeout": timeout}) as response,
-        ):
+        async with exchange("GET", url, addresses, headers, job.timeouts) as response:
             yield response
     except tuple(kind for kind, _ in NETWORK_FAILURES) as error:
         raise job.unreachable(url, words_of(error)) from error
@@ -132,20 +120,6 @@ def _range_headers(job: Transfer, progress: _Progress) -> tuple[tuple[bytes, byt
         (b"Range", f"bytes={job.spool.size_bytes}-".encode("ascii")),
         (b"If-Range", progress.validator.encode("latin-1")),
     )
-
-
-def words_of(error: Exception) -> str:
-    """What the network did, without repeating text that the other side chose."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = (
-            cause.__cause__ or cause.__context__
-        )  # httpcore's pool raises `from None`, which drops the cause
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"has no valid certificate ({cause.verify_message})"
-    if isinstance(cause, ssl.SSLError):
-        return "does not speak TLS as expected"
-    return next(words for kind, words in NETWORK_FAILURES if isinstance(error, kind))
 
 
 def _location(
@@ -162,6 +136,7 @@ def _location(
     is_rest = response.status == 206 and bool(_range_headers(job, progress))
     if response.status == 416:
         progress.validator = None  # it has no more than what is there: the next attempt asks for all of it
+    progress.is_put_off = response.status in _LATER
     if response.status != 200 and not is_rest:
         raise job.unreachable(url, f"answered {response.status}")
     return None
@@ -182,7 +157,7 @@ async def _receive(
         job.ensure_room(job.spool.size_bytes + int(announced))
     buffer, pace = bytearray(), Pace(job.timeouts.min_bytes_per_s)
     try:
-        async for chunk in response.aiter_stream():
+        async for chunk in chunks_of(response):
             buffer += chunk
             if not pace.is_kept(len(chunk)):
                 progress.url = None

@@ -91,15 +91,3 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
 def tls_context() -> ssl.SSLContext:
     """Certificate and host name checked against the system's roots (`SSL_CERT_FILE`) and certifi's."""
     return httpcore.default_ssl_context()
-
-
-def open_pool(addresses: Sequence[IpAddress]) -> httpcore.AsyncConnectionPool:
-    """A pool of one HTTP/1.1 connection that can reach `addresses` alone; use it as a context manager."""
-    return httpcore.AsyncConnectionPool(
-        ssl_context=tls_context(),
-        max_connections=1,
-        max_keepalive_connections=0,
-        http2=False,
-        retries=0,
-        network_backend=PinnedBackend(addresses),
-    )

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 import httpcore
 
-from fyretoolkit.egress.download import NETWORK_FAILURES, words_of
-from fyretoolkit.egress.pinned import Resolver, checked_addresses, open_pool, resolve_host
+from fyretoolkit.egress.exchange import NETWORK_FAILURES, exchange, words_of
+from fyretoolkit.egress.pinned import Resolver, checked_addresses, resolve_host
 from fyretoolkit.egress.transfer import Timeouts
-from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url
+from fyretoolkit.egress.urls import Policy, check_url
 
 _MAX_READ_BYTES = 4096
+_MAX_READ_CHUNKS = 64
 _READ_S = 1.0
 """So long the rest of a small answer may take."""
 _FAILED: tuple[type[Exception], ...] = (TimeoutError, *(kind for kind, _ in NETWORK_FAILURES))
@@ -58,8 +59,12 @@ async def post(
     try:
         async with asyncio.timeout(timeouts.total_s):
             addresses = await checked_addresses(parsed, policy, resolve)
-            async with open_pool(addresses) as pool:
-                return await _exchange(pool, parsed, body, headers, timeouts, said)
+            sent = {**headers, "Content-Length": str(len(body))}
+            raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in sent.items()]
+            async with exchange("POST", parsed, addresses, raw, timeouts, body=body) as response:
+                said.append(Answer(response.status, _header(response, b"retry-after")))
+                await _pass_over(response)
+                return said[0]
     except TimeoutError as error:
         if said:  # it came in time, and only its body did not
             return said[0]
@@ -70,40 +75,14 @@ async def post(
         raise NotPostedError(f"{parsed.authority} cannot be resolved to an address") from error
 
 
-async def _exchange(
-    pool: httpcore.AsyncConnectionPool,
-    url: ParsedUrl,
-    body: bytes,
-    headers: Mapping[str, str],
-    timeouts: Timeouts,
-    said: list[Answer],
-) -> Answer:
-    """The answer, which is in `said` as soon as its head is there."""
-    origin = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
-    sent = {"Host": url.authority, **headers, "Content-Length": str(len(body)), "Connection": "close"}
-    timeout = {
-        "connect": timeouts.connect_s,
-        "read": timeouts.read_s,
-        "write": timeouts.read_s,
-        "pool": timeouts.connect_s,
-    }
-    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in sent.items()]
-    async with pool.stream(
-        "POST", origin, headers=raw, content=body, extensions={"timeout": timeout}
-    ) as response:
-        said.append(Answer(response.status, _header(response, b"retry-after")))
-        await _pass_over(response)
-        return said[0]
-
-
 async def _pass_over(response: httpcore.Response) -> None:
     """Read a little of the body; whatever comes of that, the status has been said."""
-    read = 0
+    chunks = read = 0
     try:
         async with asyncio.timeout(_READ_S):
             async for chunk in response.aiter_stream():
-                read += len(chunk)
-                if read > _MAX_READ_BYTES:
+                chunks, read = chunks + 1, read + len(chunk)
+                if read > _MAX_READ_BYTES or chunks > _MAX_READ_CHUNKS:
                     return
     except _FAILED:
         return

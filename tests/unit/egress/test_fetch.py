@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fyretoolkit.core.errors import PlatformError
+from fyretoolkit.egress import download as downloads
 from fyretoolkit.egress.fetch import Fetched, Timeouts, fetch, timeouts_from
 from fyretoolkit.egress.pinned import Resolver, resolve_host
 from fyretoolkit.egress.urls import Policy
@@ -242,9 +243,15 @@ def test_a_name_that_does_not_resolve_is_unreachable(folder: Path, development: 
     ],
 )
 def test_status_becomes_a_code(
-    status: int, code: str, origin: Origin, folder: Path, development: Policy
+    status: int,
+    code: str,
+    origin: Origin,
+    folder: Path,
+    development: Policy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The message names the host and the status, never the query or the server's own words."""
+    monkeypatch.setattr(downloads, "_PAUSES_S", (0.0,))
     origin.answer("/a", status, b"" if status in (304,) else b"secret-body")
     error = failure(origin.url("/a?X-Amz-Signature=hunter2"), folder, development)
     assert error.code == code

@@ -96,6 +96,36 @@ def breaking_after(breaks: list[int], body: bytes = BODY, **headers: str) -> Cal
     return answer
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_who_is_told_to_come_later_does(
+    status: int, origin: Origin, folder: Path, development: Policy
+) -> None:
+    """Before any byte came, and in the middle."""
+    breaks = [1_000_000]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if len(origin.requests) in (1, 2, 4):
+            handler.send_response(status)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        else:
+            until = breaks.pop() if breaks else None
+            send(handler, BODY, start=start_of(handler), until=until, **VERSION)
+
+    origin.routes["/a"] = answer
+    assert download(origin.url("/a"), folder, development).path.read_bytes() == BODY
+    assert [asked for asked, _ in ranges(origin)] == [None, None, None, "bytes=1000000-", "bytes=1000000-"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
+def test_who_is_refused_does_not_ask_again(
+    status: int, origin: Origin, folder: Path, development: Policy
+) -> None:
+    origin.answer("/a", status)
+    failure(origin.url("/a"), folder, development)
+    assert len(origin.requests) == 1
+
+
 VERSION = {"etag": '"v1"', "accept_ranges": "bytes"}
 
 
