@@ -132,16 +132,14 @@ class DeliveryStore:
         Sent again because its reply was lost, the attempt is in the log twice, and nothing else is.
         """
         delivery = claim.delivery
-        ended_at = attempt.at + attempt.duration_ms / 1000
-        next_at = None if verdict.pause_s is None else round(ended_at + verdict.pause_s, 3)
         values: dict[str, object] = {
             "status": verdict.status,
             "attempts": delivery.attempts + 1,
             "reason": verdict.reason,
-            "next_at": next_at,
+            "next_at": None,
         }
         if verdict.status is DeliveryStatus.DELIVERED:
-            values["delivered_at"] = int(ended_at)
+            values["delivered_at"] = int(attempt.at + attempt.duration_ms / 1000)
         return await self._settle(
             claim.member,
             claim.token,
@@ -149,7 +147,7 @@ class DeliveryStore:
             {
                 "fields": encode_fields(Delivery, values),
                 "clear": [name for name, value in values.items() if value is None],
-                "next_at": next_at,
+                "pause_s": verdict.pause_s,
             },
         )
 
@@ -160,7 +158,7 @@ class DeliveryStore:
         sender of a newer version may be able to read it.
         """
         attempt = Attempt(time.time(), 0, error="the platform cannot read the record of this delivery")
-        changed = {"fields": {}, "clear": [], "next_at": round(attempt.at + _PUT_OFF_S, 3)}
+        changed = {"fields": {}, "clear": [], "pause_s": _PUT_OFF_S}
         await self._settle(member, token, attempt, changed)
 
     async def _settle(self, member: str, token: str, attempt: Attempt, changed: Mapping[str, object]) -> bool:
