@@ -110,6 +110,17 @@ def free_damaged(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def free_superseded(folder: Path, output: Mapping[str, Any] | None) -> None:
+    """Remove what runs published that died before it was in the job's record; `output` is what is there."""
+    output = output or {}
+    kept = {output[name]["name"] for name in ("results", "errors") if name in output}
+    kept |= {output["failed_rows"][name] for name in ("rows", "numbers") if output.get("failed_rows")}
+    for pattern in ("output-*", "errors-*", "failed-rows-*"):
+        for path in folder.glob(pattern):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+
+
 def free_staged_before(folder: Path, epoch: int) -> None:
     """Remove the inputs of runs that died while they staged; never a newer one's, which may have taken over."""
     for path in folder.glob("input-*"):

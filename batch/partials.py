@@ -12,7 +12,14 @@ from anyio import to_thread
 
 from batch.background import in_thread_of_its_own
 from batch.destinations import deliver
-from batch.endings import assemble_committed, free_damaged, free_parts, free_spooled, stored_output
+from batch.endings import (
+    assemble_committed,
+    free_damaged,
+    free_parts,
+    free_spooled,
+    free_superseded,
+    stored_output,
+)
 from batch.joblog import JobLog
 from batch.retries import keep_what_fits
 from fyretoolkit.core.errors import PlatformError
@@ -39,6 +46,8 @@ async def assemble_partial(jobs: JobStore, job: BatchJob, settings: Settings) ->
     folder = settings.jobs_dir / job.id
     is_damaged = job.output is None and not await _attach_committed(jobs, job, folder, settings)
     await to_thread.run_sync(free_damaged if is_damaged else free_parts, folder)
+    if (ended := await jobs.get(job.org, job.id)) is not None and not is_damaged:
+        await to_thread.run_sync(free_superseded, folder, ended.output)
     await jobs.set_assembled(job.org, job.id)
 
 

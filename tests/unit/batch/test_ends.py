@@ -267,6 +267,30 @@ async def test_a_job_that_did_not_complete_keeps_no_more(bench: Bench, status: J
     assert found == KEPT | {"failed-rows-1", "failed-rows-1.numbers"}
 
 
+async def test_what_a_run_published_that_died_then_goes_when_another_ended_the_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """It assembled everything, and its job's record never heard of it."""
+    job = await bench.create_job(b'5\n"a"\n' + ROWS)
+
+    async def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobStore, "finish", die)
+        with pytest.raises(KilledError):
+            await bench.run(job)
+    first = {"output-1.jsonl", "errors-1.jsonl", "failed-rows-1", "failed-rows-1.numbers"}
+    assert first <= {path.name for path in bench.job_folder(job).iterdir()}
+    ended = await bench.run(job, epoch=await bench.epoch_after(job, 1))
+    assert ended.status is JobStatus.COMPLETED
+    found = {path.name for path in bench.job_folder(job).iterdir()}
+    assert {name for name in found if name.startswith(("output", "errors", "failed-rows"))} == {
+        name.replace("1", "2", 1) for name in first
+    }
+    assert len(bench.lines(ended)) == ended.succeeded
+
+
 async def test_an_input_that_was_never_cut_is_freed(bench: Bench):
     """Neither by a run that ended its job for what it found there, nor by one that died in the middle of it."""
     damaged = await bench.run(await bench.create_job(gzip.compress(b"x" * 99)[:-9], "rows.jsonl.gz"))
