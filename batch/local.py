@@ -60,7 +60,7 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
     """Do here what a platform would; the exit code, as `batch.run` documents it.
 
     Raises:
-        PlatformError: nothing was begun, or input or model turned out to be unusable.
+        PlatformError: nothing was begun: input, model or output turned out to be unusable.
     """
     if wish.destination is None:
         raise PlatformError("invalid_request", "--local needs --output: the path of the file to write.")
@@ -76,10 +76,14 @@ def run_local(wish: Wish, *, workers: int | None = None, display: Display | None
             if not (settings.jobs_dir / _JOB / _STATE).exists():  # nothing to go on with is lost
                 shutil.rmtree(workspace)
             raise
-        if not _work(work, wish.body.timeout_s, shown):
-            shown.say("Stopped. The same command goes on from here.")
-            return STOPPED
-        return _finish(work, target, wish.body.max_error_rate, shown)
+        try:
+            if not _work(work, wish.body.timeout_s, shown):
+                shown.say("Stopped. The same command goes on from here.")
+                return STOPPED
+            return _finish(work, target, wish.body.max_error_rate, shown)
+        except PlatformError as error:
+            shown.say(f"{error.code}: {error.message}")
+            return FAILED
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return asyncio.run(_submit(_platform(), wish))
     except PlatformError as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)
-        return NO_PLATFORM if error.code in _AWAY else REFUSED
+        return NO_PLATFORM if error.code in _AWAY and not given.local else REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:

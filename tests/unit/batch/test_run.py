@@ -14,6 +14,7 @@ import pytest
 
 from batch import local, run
 from batch.progress import Lines
+from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import PROJECT_ROOT
 from tests.support.model_packages import write_package
 from tests.support.onnx_graphs import lookup
@@ -148,6 +149,29 @@ def test_a_second_process_does_not_write_the_same_output(
     with local._locked(folder / ".out.jsonl.fyre"):
         assert run.main(typed(folder)) == run.REFUSED
     assert "Another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["deadline_exceeded", "storage_full", "internal_error", "unavailable"])
+@pytest.mark.parametrize("step", ["_work", "deliver"])
+def test_what_goes_wrong_on_the_way_is_a_failure_and_goes_on_next_time(
+    folder: Path, code: str, step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There was a job: neither an argument nor a platform is to blame. What it committed is kept."""
+    work = getattr(local, step)
+
+    def fail(*arguments: object, **more: object) -> None:
+        if step == "_work":
+            work(*arguments, **more)
+        raise PlatformError(code)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local, step, fail)
+        assert run.main(typed(folder)) == run.FAILED
+    assert f"{code}: " in capsys.readouterr().out
+    assert not (folder / "out.jsonl").exists()
+    assert run.main(typed(folder)) == run.COMPLETED
+    assert f"{len(ROWS.splitlines())} rows were done before" in capsys.readouterr().out
+    assert lines(folder / "out.jsonl") == expected()[0]
 
 
 @pytest.mark.parametrize(
