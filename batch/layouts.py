@@ -18,6 +18,7 @@ from fyretoolkit.core.errors import PlatformError
 
 _SAMPLE_BYTES = 64 << 10
 _OTHER_SEPARATOR = re.compile(r"[;\t]")
+_BLANK = b"\r\n\t "
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\xff\xfe": "UTF-16 text",
@@ -74,15 +75,36 @@ def declared_format(name: str, content_type: str | None) -> InputFormat | None:
 
 
 def sniff_format(beginning: bytes) -> InputFormat:
-    """JSONL if the first line that is not empty is a JSON value, or begins like an object or array; else CSV."""
-    line = beginning.lstrip(b"\r\n\t ").partition(b"\n")[0]
+    """JSONL if the first line that is not empty is a JSON value, or begins like an object or array; else CSV.
+
+    Text in quotes may be a row of JSONL and the quoted header of one column as well: then the next line decides.
+
+    Raises:
+        PlatformError: `invalid_format`, that line may be either too.
+    """
+    line, _, rest = beginning.lstrip(_BLANK).partition(b"\n")
     if line[:1] in (b"{", b"["):
         return InputFormat.JSONL
+    if not _is_json(line):
+        return InputFormat.CSV
+    following = rest.lstrip(_BLANK).partition(b"\n")[0]
+    if line[:1] != b'"' or not following:
+        return InputFormat.JSONL
+    if not _is_json(following):
+        return InputFormat.CSV
+    raise PlatformError(
+        "invalid_format",
+        "The input may be JSONL, or CSV with one column. Say which: name it .csv or .jsonl, or serve it as text/csv "
+        "or application/jsonl.",
+    )
+
+
+def _is_json(line: bytes) -> bool:
     try:
         orjson.loads(line)
     except orjson.JSONDecodeError:
-        return InputFormat.CSV
-    return InputFormat.JSONL
+        return False
+    return True
 
 
 def refuse_foreign(beginning: bytes) -> None:

@@ -301,7 +301,7 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
     """Cut the staged input of a run and keep the plan in its folder, durably. `layout`: it is known, and not read.
 
     Raises:
-        PlatformError: `invalid_format`, `input_changed`, `storage_full`.
+        PlatformError: `invalid_format`, `input_changed`, `input_too_large`, `storage_full`.
     """
     batch, source = run.settings.batch, run.source
     path = Path(source.path)
@@ -317,6 +317,7 @@ def make_plan(run: Run, layout: Layout | None = None) -> Plan:
         layout,
         target_bytes=shard_bytes(source.size_bytes, measure_speed(run, layout), batch),
         max_record_bytes=batch.max_line_bytes,
+        max_records=batch.max_rows,
     )
     source.check(path.stat())
     spool = Spool(run.folder / run.plan_file, reserve_bytes=run.settings.files.min_free_bytes)

@@ -89,6 +89,7 @@ def cut(
     *,
     target_bytes: int,
     max_record_bytes: int,
+    max_records: int | None = None,
     block_bytes: int = _BLOCK_BYTES,
     threads: int | None = None,
 ) -> Plan:
@@ -98,7 +99,8 @@ def cut(
     there are CPUs, for a large file.
 
     Raises:
-        PlatformError: `input_changed`, the file became shorter while it was read.
+        PlatformError: `input_changed`, the file became shorter while it was read; `input_too_large`, it has more than
+            `max_records`, and is not read to its end.
     """
     cutter = _Cutter(layout, target_bytes, max_record_bytes)
     scanner = Scanner(layout.format)
@@ -106,8 +108,17 @@ def cut(
     for seen in _surveyed(path, layout, block_bytes, threads):
         cutter.take(position, seen.block, scanner.follow(seen))
         position += len(seen.block)
+        _ensure_few(cutter.records, max_records)
     shards = tuple(cutter.finish(position))
+    _ensure_few(cutter.records, max_records)
     return Plan(layout.format, layout.header, cutter.records, shards)
+
+
+def _ensure_few(records: int, most: int | None) -> None:
+    if most is not None and records > most:
+        raise PlatformError(
+            "input_too_large", f"The input has more than {most} rows. Split it into several jobs."
+        )
 
 
 def _surveyed(path: Path, layout: Layout, block_bytes: int, threads: int | None) -> Iterator[Survey]:

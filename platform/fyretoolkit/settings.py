@@ -151,6 +151,8 @@ class BatchSettings(Section):
     max_line_bytes: Positive = 1 << 20
     max_columns: Positive = 1000
     max_input_bytes: Positive = 10 << 30
+    max_rows: Positive = 100_000_000
+    """Of one job. Bytes do not bound them: a row may have two."""
     lease_s: Seconds = 4
     max_runs: Positive = 20
     job_ttl_s: Positive = 30 * 86_400

@@ -88,6 +88,15 @@ async def test_a_job_that_cannot_complete_says_why(bench: Bench, content: bytes,
     assert job.error["code"] == code
 
 
+async def test_an_input_of_too_many_rows_fails_the_job(bench: Bench):
+    """Whatever their bytes."""
+    most = bench.settings.batch.model_copy(update={"max_rows": 3})
+    bench.settings = bench.settings.model_copy(update={"batch": most})
+    job = await bench.run(await bench.create_job(b"1\n2\n3\n4\n"))
+    assert job.error is not None
+    assert (job.error["code"], "more than 3 rows" in str(job.error["message"])) == ("input_too_large", True)
+
+
 async def test_a_missing_input_fails_the_job(bench: Bench):
     """What shows only while fetching ends the job."""
     job = await bench.create_job(ROWS)

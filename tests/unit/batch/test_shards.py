@@ -154,6 +154,31 @@ def test_a_record_beyond_the_cap_is_a_shard_of_its_own(tmp_path: Path):
     assert plan.total == 5
 
 
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_rows_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes):
+    """As many as are allowed pass, the last without a line end too; one more is told, before all of it is read."""
+    path = tmp_path / "input.jsonl"
+    path.write_bytes(b"\n".join([b"1"] * 100) + end)
+
+    def cut_at_most(most: int) -> Plan:
+        layout = Layout(InputFormat.JSONL, 0)
+        return cut(
+            path, layout, target_bytes=10, max_record_bytes=100, max_records=most, block_bytes=16, threads=1
+        )
+
+    assert cut_at_most(100).total == 100
+    for most in (99, 5):
+        with pytest.raises(PlatformError, match=f"more than {most} rows") as caught:
+            cut_at_most(most)
+        assert caught.value.code == "input_too_large"
+    blocks: list[Survey] = []
+    follow = Scanner.follow
+    monkeypatch.setattr(Scanner, "follow", lambda self, seen: blocks.append(seen) or follow(self, seen))
+    with pytest.raises(PlatformError):
+        cut_at_most(5)
+    assert len(blocks) == 1
+
+
 def test_a_plan_survives_its_file(tmp_path: Path):
     """A later run reads the same shards."""
     path = tmp_path / "input.csv"
