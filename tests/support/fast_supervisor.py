@@ -2,7 +2,8 @@
 
 The stand-in behaves as `ray start --block` does towards its supervisor: it says that it has started, has a
 child in a group of its own, and stays. `FAKE_RAY=fails` makes it end at once, `lingers` makes its child ignore
-SIGTERM; `FAKE_BOOTSTRAP=fails` makes the bootstrap report a failure.
+SIGTERM; `FAKE_BOOTSTRAP=fails` makes the bootstrap report a failure, `without_models` one of its last stage each time
+but the first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ if os.environ.get("FAKE_BOOTSTRAP") == "fails":
     print(json.dumps({"stage": "serve", "state": "failed", "message": "the reason"}), flush=True)
     sys.exit(1)
 print(json.dumps({"stage": "serve", "state": "done", "message": "2 proxies"}), flush=True)
+if os.environ.get("FAKE_BOOTSTRAP") == "without_models":
+    started = os.path.join(os.environ["FYRE_HOME"], "started")
+    if os.path.exists(started):
+        print(json.dumps({"stage": "models", "state": "failed", "message": "the reason"}), flush=True)
+        sys.exit(1)
+    open(started, "w").close()
 """
 
 

@@ -32,6 +32,8 @@ from fyretoolkit.launch.redis_child import RedisChild
 from fyretoolkit.launch.state import Event, EventLog, LineTail, RunState, parse_event, read_state, write_state
 from fyretoolkit.store.embedded import configured_url, url_of
 
+_MODELS = "models"
+"""The bootstrap's last stage."""
 BOOTSTRAP_MODULE = "fyretoolkit.control.bootstrap"
 _RAY_TIMEOUT_S, _BOOTSTRAP_TIMEOUT_S, _REDIS_TIMEOUT_S = 120.0, 600.0, 60.0
 _RESTART_WINDOW_S, _LONGEST_PAUSE_S = 600.0, 60.0
@@ -143,16 +145,17 @@ class Supervisor:
     def _follow_bootstrap(self, pid: int) -> None:
         log = self._home.log("bootstrap")
         began: dict[str, float] = {}
-        failure = ""
+        failed, failure = "", ""
 
         def forward() -> None:
-            nonlocal failure
+            nonlocal failed, failure
             for event in filter(None, map(parse_event, self._bootstrap_tail.new_lines())):
                 now = time.monotonic()
                 begin = began.setdefault(event.stage, now)
                 seconds = None if event.state == "start" else round(now - begin, 1)
                 self._tell(Event(event.stage, event.state, event.message, seconds))
-                failure = event.message if event.state == "failed" else failure
+                if event.state == "failed":
+                    failed, failure = event.stage, event.message
 
         def has_ended() -> bool:
             forward()
@@ -166,7 +169,11 @@ class Supervisor:
             log=log,
         )
         forward()
-        if code := self._ended.pop(pid):
+        code = self._ended.pop(pid)
+        if code and failed == _MODELS and self._state.ray_restarts:
+            # It answers for everybody else's: starting it all again would take that away, and help nobody.
+            self._note(_MODELS, f"{failure}: not ready; the rest of the platform is.")
+        elif code:
             raise LaunchError(failure or f"The bootstrap ended with code {code}.", log=log)
 
     @contextlib.contextmanager

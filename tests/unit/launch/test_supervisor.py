@@ -169,6 +169,16 @@ def test_a_dead_ray_head_is_started_again_with_its_bootstrap(running: Running) -
     assert [event.stage for event in running.events].count("serve") == 4
 
 
+def test_a_demo_model_that_does_not_come_back_takes_nothing_else_down(running: Running) -> None:
+    """Ray is not started again and again for it: the API answers."""
+    running.start(FAKE_BOOTSTRAP="without_models")
+    running.wait_until("ready")
+    os.kill(running.pid_of("Ray runtime started"), signal.SIGKILL)
+    running.wait_until("ready", ray_restarts=1)
+    (note,) = [event for event in running.events if event.state == "note" and event.stage == "models"]
+    assert "the reason" in note.message
+
+
 def test_redis_that_dies_while_ray_is_ended_is_started_again(running: Running) -> None:
     """Who ended the rest took its exit code, and nobody ever missed it."""
     running.start(FAKE_RAY="lingers")
