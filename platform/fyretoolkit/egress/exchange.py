@@ -23,7 +23,7 @@ from fyretoolkit.egress.transfer import Timeouts
 from fyretoolkit.egress.urls import ParsedUrl
 
 _MAX_HEAD_BYTES = 32 << 10
-_HEAD_READ_BYTES = 4 << 10
+_HEAD_READ_BYTES = 1 << 10
 """At most so much is parsed without others having a turn in between."""
 _CHUNKS = 256
 _TINY_BYTES = 64
