@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from batch.assembly import checked_blocks
 from batch.boundaries import split_records
-from batch.parts import Part
+from batch.parts import Part, PartFile
 from batch.records import BadRecord, Record
 from batch.shards import Layout, Plan, Shard
 from batch.sources import Source
@@ -57,6 +58,7 @@ def keep_failed_rows(
     Raises:
         PlatformError: `input_changed`, the input is not there any more as it was read; `storage_full`, the copy would
             not leave `reserve_bytes` on the disk.
+            `run_failed`, a part is not what was committed.
         FileNotFoundError: a part is gone.
     """
     failing = [shard for shard in sorted(parts) if parts[shard].errors.size_bytes]
@@ -68,7 +70,7 @@ def keep_failed_rows(
     try:
         for index in failing:
             shard = plan.shards[index]
-            failed = _failed_numbers(folder / "parts" / parts[index].errors.name)
+            failed = _failed_numbers(folder / "parts", parts[index].errors)
             for block in _records(shard, source, plan, failed[:, 0]):
                 rows.write(block)
             numbers.write(failed.tobytes())
@@ -89,9 +91,9 @@ def find_failed_rows(folder: Path, epoch: int) -> FailedRows | None:
     return replace(kept, count=(folder / kept.numbers).stat().st_size // _NUMBER_BYTES)
 
 
-def _failed_numbers(errors: Path) -> Numbers:
+def _failed_numbers(folder: Path, errors: PartFile) -> Numbers:
     """Index and line of each error line."""
-    lines = [orjson.loads(line) for line in errors.read_bytes().splitlines()]
+    lines = [orjson.loads(line) for line in b"".join(checked_blocks(folder, errors)).splitlines()]
     return np.array([(line["index"], line["line"]) for line in lines], np.int64).reshape(-1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,23 @@ async def test_an_input_that_changed_costs_the_retry_and_not_the_job(
     assert "failed_rows" not in ended.output
     assert "failed_rows_lost" in [event["event"] for event in read_events(bench.job_folder(job))]
     assert list(bench.job_folder(job).glob(".failed-rows*")) == []
+
+
+async def test_a_part_that_was_damaged_names_no_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """Its lines look well and their numbers lead nowhere, or to the rows of others."""
+    job = await bench.create_job(b"\n".join(rows()))
+
+    def damaged_meanwhile(folder: Path, *arguments: Any) -> Any:
+        errors = max(folder.glob("parts/*.errors*"), key=lambda path: path.stat().st_size)
+        lines = [orjson.loads(line) for line in errors.read_bytes().splitlines()]
+        errors.write_bytes(b"".join(orjson.dumps(line | {"index": 999}) + b"\n" for line in lines))
+        return keep_for_retry(folder, *arguments)
+
+    monkeypatch.setattr("batch.runner.keep_for_retry", damaged_meanwhile)
+    ended = await bench.run(job)
+    assert ended.error is not None
+    assert (ended.status, ended.error["code"]) == (JobStatus.FAILED, "run_failed")
+    assert "failed_rows_lost" in [event["event"] for event in read_events(bench.job_folder(job))]
 
 
 async def test_a_retry_of_a_job_that_expired_meanwhile_fails(bench: Bench):
