@@ -92,7 +92,7 @@ async def test_limits_of_the_guide_are_those_of_the_settings() -> None:
     settings = load_settings({"FYRE_HOME": "/", "FYRE_REDIS_URL": "redis://"})
     text = (guides.FOLDER / "limits.md").read_text("utf-8")
     rows = re.findall(r"^\| .+ \| ([\d,]+) ?(\w*) \| `(\w+)\.(\w+)` \|$", text, re.MULTILINE)
-    assert len(rows) == 20
+    assert len(rows) == 21
     for figure, unit, section, name in rows:
         expected = int(figure.replace(",", "")) * _UNITS[unit]
         assert getattr(getattr(settings, section), name) == expected, f"{section}.{name}"
