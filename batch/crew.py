@@ -46,9 +46,10 @@ class Crew:
         self._patience = Patience(run)
         self._done = 0
         sizes = (run.plan.shards[index].end - run.plan.shards[index].start for index in waiting)
-        if sum(sizes) >= _HAND_WORTH_BYTES:
-            self._take_hands()
+        is_large = sum(sizes) >= _HAND_WORTH_BYTES
         self._open_lanes(self._worker)
+        if is_large:
+            self._take_hands()
 
     @property
     def is_busy(self) -> bool:
@@ -132,9 +133,20 @@ class Crew:
             self._lanes.append(lane)
             lane.start()
 
+    def _is_up(self, hand: Hand) -> bool:
+        """Whether it can work, after a wait for that; False: nobody needs it any more.
+
+        A shard that was kept for it meanwhile would hold up progress, and the end, for as long as it takes to start:
+        seconds on a busy machine, whose idle time alone it has.
+        """
+        while not hand.ready.wait(_LOOK_EVERY_S):
+            if self._is_over or hand.is_lost or not self._waiting:
+                return False
+        return True
+
     def _take(self, worker: ShardWorker | Hand) -> None:
         """What a lane does."""
-        while not self._is_over:
+        while not self._is_over and (not isinstance(worker, Hand) or self._is_up(worker)):
             try:
                 index = self._waiting.popleft()
             except IndexError:

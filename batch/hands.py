@@ -2,9 +2,10 @@
 
 Python does one thing at a time, and Ray Data's pool takes 6 s to start (decisions/0002), longer than most jobs. A hand
 is there in one, most of it imports, while the runner works. It is `python -m batch.hands`: pickles go through its
-standard input and output, the run first, then a shard's number each; what a shard came to comes back. It ends with its
-input, and so with the runner, however that ends. `multiprocessing` was rejected as in `model_process`; `fork` too, for
-the runner's process holds Ray's threads and their locks.
+standard input and output, the run first, then a shard's number each; what a shard came to comes back. First of all it
+says that it is ready: until then no shard is kept for it that the runner could be at. It ends with its input, and so
+with the runner, however that ends. `multiprocessing` was rejected as in `model_process`; `fork` too, for the runner's
+process holds Ray's threads and their locks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 """For a process of a few threads that fills and frees megabytes all the time: each arena of glibc's keeps its own."""
+_READY = -1
+"""In place of a shard's number."""
 LANES = 2
 """Shards that a worker is at: one that is predicted, one that is written and committed."""
 
@@ -47,6 +50,8 @@ class Hand:
         self._lock = threading.Lock()
         self.is_lost = False
         """Whether it has ended."""
+        self.ready = threading.Event()
+        """It has loaded the model, or could not: its shards will say why."""
         threading.Thread(target=self._listen, daemon=True, name="hand").start()
         with contextlib.suppress(HandLostError):  # the first shard will be told
             self._send(run)
@@ -91,6 +96,9 @@ class Hand:
         try:
             while True:
                 index, error = pickle.load(self._process.stdout)  # noqa: S301 - from this module, over there
+                if index == _READY:
+                    self.ready.set()
+                    continue
                 done = self._waiting.pop(index)
                 done.set_result(None) if error is None else done.set_exception(error)
         except Exception as error:  # noqa: BLE001 - an answer that cannot be read is the last one
@@ -115,6 +123,9 @@ def main() -> None:
 
     with contextlib.suppress(EOFError):
         worker = ShardWorker(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the runner
+        worker.prepare()
+        pickle.dump((_READY, None), answers)
+        answers.flush()
         lock = threading.Lock()
         lanes = ThreadPoolExecutor(LANES)
         while True:

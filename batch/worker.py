@@ -7,6 +7,7 @@ Data's actor pool, and the runner calls it directly for small inputs.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -184,6 +185,11 @@ class ShardWorker:
             reach("shard.started", str(index))
             lines = self._predicted(self._run.plan.shards[index], self._chosen(deaths))
         self.commit(index, lines)
+
+    def prepare(self) -> None:
+        """Load the model before the first shard, if that one would; what goes wrong is left for it to say."""
+        with contextlib.suppress(Exception):
+            self._chosen(0)
 
     def at_work(self) -> AbstractContextManager[None]:
         """Around the work on a shard, but for its commit: waits until it is this worker's turn."""

@@ -88,6 +88,26 @@ async def test_what_a_killed_hand_was_at_is_done_here(
     await over_quotients(bench, tmp_path, run_shards)
 
 
+async def test_no_shard_is_kept_for_a_hand_that_is_not_up(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner does them in their order, so that progress moves, and the job does not end later for its sake."""
+
+    class Starting(Hand):
+        """It takes longer to start than the job takes."""
+
+        ready = property(lambda _: threading.Event(), lambda *_: None)  # type: ignore[assignment]
+
+    monkeypatch.setattr(crews, "_HAND_WORTH_BYTES", 0)
+    monkeypatch.setattr(crews, "Hand", Starting)
+    monkeypatch.setattr(crews, "LANES", 1)
+    done = await over_quotients(bench, tmp_path, run_shards)
+    events = read_events(bench.job_folder(done))  # type: ignore[arg-type]
+    started = [event["shard"] for event in events if event["event"] == "shard_started"]
+    assert "hand_started" in {event["event"] for event in events}
+    assert started == sorted(started)
+
+
 async def test_a_hands_error_is_the_runs(bench: Bench, tmp_path: Path) -> None:
     """With its code; and a hand that is gone says so for every shard."""
 
