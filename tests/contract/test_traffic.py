@@ -191,6 +191,30 @@ async def test_a_change_in_between_is_not_overwritten(bench: Bench) -> None:
     assert [each.traffic for each in found if each] == [0, 100]
 
 
+@pytest.mark.parametrize(("call", "before"), [("rollback", (50, 50)), ("promote", (0, 0))])
+async def test_of_two_shifts_at_once_one_is_decided_on_the_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, before: tuple[int, int]
+) -> None:
+    """Each leaves the other's deployment as it is: both done, nobody would answer, or both would have all of it."""
+    first, second = await pair(bench, old=before[0], new=before[1])
+    store = bench.services.deployments
+    look, looks, both = store.of_model, 0, asyncio.Barrier(2)
+
+    async def together(*arguments: Any) -> list[Deployment]:
+        nonlocal looks
+        looks += 1
+        found = await look(*arguments)
+        if looks <= 2:
+            await both.wait()
+        return found
+
+    monkeypatch.setattr(store, "of_model", together)
+    calls = (bench.request("POST", f"/deployments/{each.id}/{call}") for each in (first, second))
+    assert [answer.status_code for answer in await asyncio.gather(*calls)] == [200, 200]
+    found = [await store.get(DEMO_ORG, each.id) for each in (first, second)]
+    assert sorted(each.traffic for each in found if each) == [0, 100]
+
+
 async def test_a_registered_model_answers_as_a_version_of_another(bench: Bench) -> None:
     """Beside the model's own deployments, at the same path. The controller serves its content."""
     await bench.deploy("sentiment-v1", org=DEMO_ORG)

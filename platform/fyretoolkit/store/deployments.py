@@ -228,19 +228,19 @@ class DeploymentStore:
     async def shift(self, shift: Shift, deployments: Sequence[Deployment], *, message: str) -> bool:
         """Change the traffic of those of the deployments that a shift names, all at once.
 
-        False, and nothing was changed, if one of them is not live by now, or was changed since it was read.
+        False, and nothing was changed, if one of the deployments, whether it is named or not, is not live by now, or
+        was changed since it was read: the shift was decided on all of them.
         """
-        named = [each for each in deployments if each.id in shift.weights]
         records = [
             key
-            for each in named
+            for each in deployments
             for key in (keys.deployment(each.org, each.id), keys.deployment_events(each.org, each.id))
         ]
         argument = {
             "live": LIVE_DEPLOYMENT,
             "updated": int(time.time()),
             "channel": keys.CHANGES_CHANNEL,
-            "deployments": [_new_weight(each, shift, message) for each in named],
+            "deployments": [_new_weight(each, shift, message) for each in deployments],
         }
         answer = await self._store.run(
             "shift_traffic", [keys.ROUTES_VERSION, *records], [script_argument(argument)]
@@ -358,10 +358,12 @@ def _records_of_model(deployment: Deployment) -> list[str]:
 
 
 def _new_weight(deployment: Deployment, shift: Shift, message: str) -> dict[str, object]:
-    """A deployment's entry in the argument of `shift_traffic.lua`."""
-    weight = shift.weights[deployment.id]
+    """A deployment's entry in the argument of `shift_traffic.lua`: its revision alone if its weight stays."""
+    revision = str(deployment.revision)
+    if (weight := shift.weights.get(deployment.id)) is None:
+        return {"revision": revision}
     entry: dict[str, object] = {
-        "revision": str(deployment.revision),
+        "revision": revision,
         "traffic": weight,
         "event": _event("traffic", f"{message} Traffic here: {deployment.traffic} → {weight}."),
         "message": change_message("deployment", deployment.org, deployment.id),
