@@ -351,6 +351,25 @@ async def test_an_organization_keeps_one_admin_key(bench: Bench) -> None:
     assert await _code(bench, "DELETE", path, key=other["key"]) == (409, "last_admin_key")
 
 
+@pytest.mark.parametrize("overlap_s", [0, 600])
+async def test_a_key_that_ends_does_not_rotate_the_last_one_that_lasts(bench: Bench, overlap_s: int) -> None:
+    """The new key would end with the caller's, and nobody could make another one after that."""
+    admin = await bench.add_key("org_a")
+    scopes = [str(scope) for scope in Scope]
+    short = await _create(bench, admin, scopes=scopes, expires_in_s=1000)
+    own = (await bench.request("GET", "/api_keys", key=admin)).json()["data"][1]["id"]
+    path, body = f"/api_keys/{own}/rotate", {"overlap_s": overlap_s}
+    refused = await _code(bench, "POST", path, key=short["key"], json=body)
+    assert refused == (409, "last_admin_key")
+    assert await _opens(bench, admin)
+    assert (
+        await bench.request("POST", f"/api_keys/{short['id']}/rotate", key=short["key"])
+    ).status_code == 201
+    await _create(bench, admin, scopes=["admin"])
+    rotated = await bench.request("POST", path, key=short["key"], json=body)
+    assert (rotated.status_code, rotated.json()["expires_at"]) == (201, short["expires_at"])
+
+
 async def test_of_two_admins_that_revoke_each_other_one_stays(bench: Bench) -> None:
     admin = await bench.add_key("org_a")
     other = await _create(bench, admin, scopes=["admin"])

@@ -104,7 +104,8 @@ class ApiKeyStore:
         `caller` and `limit` as in `add`.
 
         Raises:
-            PlatformError: `api_key_not_active`, the old one does not work any more; `invalid_api_key`,
+            PlatformError: `api_key_not_active`, the old one does not work any more; `last_admin_key`, the new one would
+                end with the caller's, and no other admin key works as long as the old one; `invalid_api_key`,
                 `quota_exceeded` as in `add`; nothing was written.
         """
         answer = await self._store.run(
@@ -128,6 +129,12 @@ class ApiKeyStore:
         )
         if answer[0] == "inactive":
             raise PlatformError("api_key_not_active")
+        if answer[0] == "last_admin":
+            raise PlatformError(
+                "last_admin_key",
+                "No other admin key of the organization works as long as this one, and the new one would end with "
+                "yours. Call with a key that works as long; this one itself will do.",
+            )
         return _written(new, answer, limit)
 
     async def revoke(self, key: ApiKey, *, now: int) -> None:

@@ -90,7 +90,13 @@ async def get_api_key(key_id: str, principal: Admin, services: Parts) -> ApiKeyR
     summary="Rotate an API key",
     responses={
         **secret_headers(),
-        **failures("api_key_not_found", "api_key_not_active", "api_key_not_changeable", "quota_exceeded"),
+        **failures(
+            "api_key_not_found",
+            "api_key_not_active",
+            "api_key_not_changeable",
+            "last_admin_key",
+            "quota_exceeded",
+        ),
     },
     openapi_extra=request_body(ApiKeyRotate, is_optional=True),
 )

@@ -10,6 +10,7 @@
 local spec = cjson.decode(ARGV[1])
 local now = tonumber(redis.call('TIME')[1])
 
+-- include working_keys
 -- include making_keys
 local is_there = redis.call('EXISTS', KEYS[1]) == 1
 if spec.is_first and not is_there then

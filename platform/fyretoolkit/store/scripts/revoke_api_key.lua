@@ -4,24 +4,13 @@
 -- Returns 'revoked' (again, too) | 'last_admin' | 'missing'
 local now = tonumber(ARGV[2])
 
--- The time at which a key stops working; 0 if it does not work now.
-local function ends(record)
-  local key = redis.call('HMGET', record, 'id', 'revoked_at', 'expires_at')
-  local expires_at = tonumber(key[3] or math.huge)
-  if not key[1] or key[2] or expires_at <= now then return 0 end
-  return expires_at
-end
+-- include working_keys
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
 if redis.call('HEXISTS', KEYS[1], 'revoked_at') == 1 then return 'revoked' end
-local own_end = ends(KEYS[1])
-if own_end > 0 and redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1 then
-  local is_last = true
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    if id ~= ARGV[1] and ends(ARGV[3] .. id) >= own_end then is_last = false end
-  end
-  if is_last then return 'last_admin' end
-end
+local own_end = end_of_key(KEYS[1])
+local is_admin = redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 1
+if own_end and is_admin and is_last_admin(KEYS[2], ARGV[3], ARGV[1], own_end) then return 'last_admin' end
 redis.call('HSET', KEYS[1], 'revoked_at', ARGV[2])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])

@@ -12,13 +12,6 @@ local function count_active(active, all)
   return redis.call('ZCARD', active)
 end
 
--- When a key that works ends (seconds; math.huge: never), or nil if it does not work.
-local function end_of_key(record)
-  local key = redis.call('HMGET', record, 'id', 'revoked_at', 'expires_at')
-  local ends = tonumber(key[3] or math.huge)
-  if key[1] and not key[2] and ends > now then return ends end
-end
-
 -- Let the new key end by then at the latest.
 local function end_by(ends)
   if ends < tonumber(spec.fields.expires_at or math.huge) then
