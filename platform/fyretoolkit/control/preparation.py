@@ -218,7 +218,8 @@ class Preparer:
                 size_bytes=artifact.size_bytes,
                 source_uri=deployment.model_uri,
                 spec=spec.to_json(),
-            )
+            ),
+            limit=self._settings.quotas.models,
         )
         if model.status is not ModelStatus.READY:
             raise _not_ready(model)

@@ -49,9 +49,13 @@ class ModelStore:
             quota=Quota(Resource.MODELS, limit),
         )
 
-    async def register(self, model: Model) -> Model:
-        """Write the model unless its organization has one of this id; the one that is there now."""
-        creation = await self.create(model)
+    async def register(self, model: Model, *, limit: int | None = None) -> Model:
+        """Write the model unless its organization has one of this id; the one that is there now.
+
+        Raises:
+            PlatformError: `quota_exceeded` as in `create`.
+        """
+        creation = await self.create(model, limit=limit)
         if creation.outcome is CreationOutcome.CREATED:
             return model
         return from_hash(Model, await self._store.read_hash(keys.model(model.org, model.id)))

@@ -20,7 +20,7 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.models import inspection, probe_process
-from fyretoolkit.settings import Settings
+from fyretoolkit.settings import QuotaSettings, Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
@@ -101,6 +101,22 @@ async def test_an_id_in_use_by_other_content_is_a_conflict(preparer: Preparer, t
         with pytest.raises(PlatformError) as refused:
             await preparer.prepare(wanted(other, model=model))
         assert refused.value.code == "model_conflict"
+
+
+async def test_a_deployment_registers_no_more_models_than_an_organization_may_have(
+    settings: Settings, models: ModelStore, store: Store, tmp_path: Path
+) -> None:
+    """As POST /models does; those that are there can be deployed again, and others have their own."""
+    limited = settings.model_copy(update={"quotas": QuotaSettings(models=1)})
+    preparer = Preparer(limited, models, FileStore(store))
+    uri = written(tmp_path, "a.onnx", lookup())
+    first = await preparer.prepare(wanted(uri))
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(uri, model="n"))
+    assert refused.value.code == "quota_exceeded"
+    assert await models.get("org_a", "n") is None
+    assert await preparer.prepare(wanted(uri)) == first
+    assert (await preparer.prepare(wanted(uri, org="org_b"))).model == "m"
 
 
 async def test_a_folder_names_its_model_itself(preparer: Preparer, tmp_path: Path) -> None:
