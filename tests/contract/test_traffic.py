@@ -173,6 +173,19 @@ async def test_the_last_one_cannot_be_rolled_back(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("call", ["promote", "rollback"])
+async def test_a_share_in_the_body_is_not_passed_over(bench: Bench, call: str) -> None:
+    """Whoever sends one means something else than all or nothing; an empty object is as good as no body."""
+    incumbent, canary = await pair(bench)
+    path = f"/deployments/{canary.id}/{call}"
+    refused = await bench.request("POST", path, json={"traffic": 20})
+    assert (refused.status_code, refused.json()["error"]["details"]["fields"][0]["path"]) == (400, "traffic")
+    found = [await bench.services.deployments.get(DEMO_ORG, each.id) for each in (incumbent, canary)]
+    assert [each.traffic for each in found if each] == [60, 40]
+    for options in ({}, {"json": {}}):
+        assert (await bench.request("POST", path, **options)).status_code == 200
+
+
+@pytest.mark.parametrize("call", ["promote", "rollback"])
 async def test_anothers_deployment_is_unknown(bench: Bench, call: str) -> None:
     """Whether it exists is not told."""
     foreign = await bench.deploy("digits", org="org_b")

@@ -28,6 +28,7 @@ from fyretoolkit.schemas.deployments import (
     DeploymentResource,
 )
 from fyretoolkit.schemas.pages import Page, PageQuery
+from fyretoolkit.schemas.wire import EmptyRequest
 from fyretoolkit.serving.parsing import unknown_region
 from fyretoolkit.store.creation import CreationOutcome
 
@@ -129,8 +130,14 @@ async def change_deployment(
     COLLECTION + "/{deployment_id}/promote",
     summary="Promote a deployment",
     responses=failures("deployment_not_found", "deployment_not_changeable"),
+    openapi_extra=request_body(EmptyRequest, is_optional=True),
 )
-async def promote_deployment(deployment_id: str, principal: Writer, services: Parts) -> DeploymentResource:
+async def promote_deployment(
+    deployment_id: str,
+    principal: Writer,
+    services: Parts,
+    _: Annotated[EmptyRequest, Depends(json_body(EmptyRequest, is_optional=True))],
+) -> DeploymentResource:
     """Gives it all traffic of its model, in one step; what it took from the others is kept for a rollback."""
     return await _shift(services, principal, deployment_id, plan_promotion, "promoted")
 
@@ -139,8 +146,14 @@ async def promote_deployment(deployment_id: str, principal: Writer, services: Pa
     COLLECTION + "/{deployment_id}/rollback",
     summary="Roll a deployment back",
     responses=failures("deployment_not_found", "deployment_not_changeable"),
+    openapi_extra=request_body(EmptyRequest, is_optional=True),
 )
-async def roll_deployment_back(deployment_id: str, principal: Writer, services: Parts) -> DeploymentResource:
+async def roll_deployment_back(
+    deployment_id: str,
+    principal: Writer,
+    services: Parts,
+    _: Annotated[EmptyRequest, Depends(json_body(EmptyRequest, is_optional=True))],
+) -> DeploymentResource:
     """Takes all traffic from it, in one step; the model's other deployments have what they had before it."""
     return await _shift(services, principal, deployment_id, plan_rollback, "rolled back")
 
