@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,9 @@ from pydantic import JsonValue
 from fyretoolkit.client.errors import UnexpectedResponseError
 
 Record = dict[str, Any]
+
+_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r?\n|\Z)')
+"""Of a CSV file (RFC 4180), with what ends it. Python's `csv` takes no cell of more than 131,072 characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Records:
     def __init__(self, *, is_csv: bool = False) -> None:
         self._is_csv = is_csv
         self._rest = b""
-        self._quoted = b""
+        self._begun: list[bytes] = []
+        self._is_quoted = False
         self._header: list[str] | None = None
 
     def feed(self, block: bytes) -> Iterator[Record]:
@@ -67,22 +71,26 @@ class Records:
         rest, self._rest = self._rest, b""
         if rest:
             yield from self._of_line(rest)
-        if self._quoted:
+        if self._begun:
             raise UnexpectedResponseError("The results end within a record.")
 
     def _of_line(self, line: bytes) -> Iterator[Record]:
         if not self._is_csv:
             yield _object(line)
             return
-        self._quoted += line
-        if self._quoted.count(b'"') % 2:  # a cell that goes on in the next line
+        self._begun.append(line)
+        self._is_quoted ^= line.count(b'"') % 2 == 1
+        if self._is_quoted:  # a cell goes on in the next line
             return
-        text, self._quoted = self._quoted.decode("utf-8"), b""
-        (cells,) = csv.reader([text], strict=True)
-        if self._header is None:
-            self._header = cells
-        else:
-            yield dict(zip(self._header, cells, strict=True))
+        whole, self._begun = b"".join(self._begun), []
+        try:
+            cells = _cells(whole.decode("utf-8"))
+            if self._header is None:
+                self._header = cells
+            else:
+                yield dict(zip(self._header, cells, strict=True))
+        except ValueError as error:
+            raise UnexpectedResponseError("A line of the results is not a row of their table.") from error
 
 
 def read_result(record: Record) -> JobResult:
@@ -103,6 +111,24 @@ def read_error(record: Record) -> JobError:
         return JobError(record["index"], record["line"], record.get("id"), error["code"], error["message"])
     except (KeyError, TypeError) as problem:
         raise UnexpectedResponseError("A line of the errors is not one.") from problem
+
+
+def _cells(row: str) -> list[str]:
+    """The cells of one row, its newline aside.
+
+    Raises:
+        ValueError: it is none.
+    """
+    cells: list[str] = []
+    at, end = 0, ","
+    while end == ",":
+        found = _CELL.match(row, at)
+        if found is None:
+            raise ValueError("a quote stands within a cell")
+        quoted, plain, end = found.groups()
+        cells.append(plain if quoted is None else quoted.replace('""', '"'))
+        at = found.end()
+    return cells
 
 
 def _object(line: bytes) -> Record:

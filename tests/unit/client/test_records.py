@@ -37,11 +37,15 @@ def test_json_lines_of_any_blocks(size: int, ends_in_newline: bool) -> None:
     ]
 
 
-@given(st.lists(st.tuples(_CELL, _CELL), max_size=5), st.integers(1, 50))
-def test_csv_of_any_cells_and_blocks(rows: list[tuple[str, str]], size: int) -> None:
+@given(
+    st.lists(st.tuples(_CELL, _CELL), max_size=5),
+    st.integers(1, 50),
+    st.sampled_from((csv.QUOTE_ALL, csv.QUOTE_MINIMAL)),
+)
+def test_csv_of_any_cells_and_blocks(rows: list[tuple[str, str]], size: int, quoting: Any) -> None:
     """Quotes and newlines within a cell too. The oracle is the standard library's writer."""
     text = io.StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer = csv.writer(text, quoting=quoting)
     writer.writerows([("index", "id", "label"), *((number, *row) for number, row in enumerate(rows))])
     found = _records(text.getvalue().encode(), size, is_csv=True)
     assert [read_result(each) for each in found] == [
@@ -49,8 +53,23 @@ def test_csv_of_any_cells_and_blocks(rows: list[tuple[str, str]], size: int) -> 
     ]
 
 
+def test_a_cell_may_be_as_long_as_a_result_is() -> None:
+    """A tensor, as JSON; the standard library's reader stops at 131,072 characters."""
+    long = "[" + "0.25," * 50_000 + "0]"
+    (found,) = _records(f'index,id,vector\n0,,"{long}"\n'.encode(), 1 << 16, is_csv=True)
+    assert read_result(found) == JobResult(0, None, {"vector": long})
+
+
 def test_what_is_cut_off_or_no_result_is_told() -> None:
-    for content, is_csv in ((b'{"index":0,"re', False), (b"[1]\n", False), (b'index,id\n0,"a', True)):
+    for content, is_csv in (
+        (b'{"index":0,"re', False),
+        (b"[1]\n", False),
+        (b'index,id\n0,"a', True),
+        (b"index,id\n0", True),
+        (b"index,id\n0,1,2\n", True),
+        (b'index,id\n0,"a"b\n', True),
+        (b"index,id\n0,\xff\n", True),
+    ):
         with pytest.raises(UnexpectedResponseError):
             _records(content, 4, is_csv=is_csv)
     for record in ({"result": 1}, {"index": 0}, {"index": "x", "label": "a"}):
