@@ -27,7 +27,7 @@ class JobResult:
     id: JsonValue
     """The row's own `id` or `custom_id`; None if it has none."""
     result: JsonValue
-    """What the model answered; of CSV output, an object of texts."""
+    """What the model answered; of CSV output, an object of texts, or one text where the model answers no objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,11 @@ class Records:
 def read_result(record: Record) -> JobResult:
     """The result that a record of a job's output holds."""
     try:
-        if "result" in record or not isinstance(record["index"], str):
+        if not isinstance(record["index"], str):
             return JobResult(record["index"], record.get("id"), record["result"])
         fields = {name: value for name, value in record.items() if name not in ("index", "id")}
-        return JobResult(int(record["index"]), record.get("id") or None, fields)
+        result = fields["result"] if fields.keys() == {"result"} else fields
+        return JobResult(int(record["index"]), record.get("id") or None, result)
     except (KeyError, ValueError) as error:
         raise UnexpectedResponseError("A line of the results is not one.") from error
 

@@ -60,6 +60,14 @@ def test_a_cell_may_be_as_long_as_a_result_is() -> None:
     assert read_result(found) == JobResult(0, None, {"vector": long})
 
 
+def test_a_column_named_result_is_one_among_others() -> None:
+    """Alone it is what a model answers that answers no objects; index and id are as of any other."""
+    alone = _records(b"index,id,result\n3,a,0.5\n4,,0.25\n", 9, is_csv=True)
+    assert [read_result(each) for each in alone] == [JobResult(3, "a", "0.5"), JobResult(4, None, "0.25")]
+    (beside,) = _records(b"index,id,result,score\n3,,yes,0.5\n", 9, is_csv=True)
+    assert read_result(beside) == JobResult(3, None, {"result": "yes", "score": "0.5"})
+
+
 def test_what_is_cut_off_or_no_result_is_told() -> None:
     for content, is_csv in (
         (b'{"index":0,"re', False),
