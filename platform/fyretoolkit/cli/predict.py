@@ -64,7 +64,8 @@ def _read_inputs(arguments: list[str], inputs_json: str | None, *, as_text: bool
     if not arguments or arguments == ["-"]:
         if sys.stdin.isatty():
             end(MISUSED, 'No input. Example: fyre predict sentiment-v1 "I love this!"')
-        arguments = [line for line in sys.stdin.read().splitlines() if line.strip()]
+        # A newline alone ends a line: `splitlines` would cut a text at a form feed or a U+2028 in it.
+        arguments = [line for line in sys.stdin.read().split("\n") if line.strip()]
         if not arguments:
             end(MISUSED, "No input: stdin is empty.")
     return arguments if as_text else [_input_of(argument) for argument in arguments]

@@ -61,6 +61,12 @@ def test_stdin_has_an_input_a_line(fyre: Fyre) -> None:
     assert len(labels(fyre.done("predict", "digits", "-", stdin=f"{DIGIT}\n{DIGIT}\n"))) == 2
 
 
+def test_a_text_may_hold_what_is_no_newline(fyre: Fyre) -> None:
+    """A page break and Unicode's line separators are part of the input; a carriage return before a newline is none."""
+    stdin = "good\x0cand\u2028good\r\nbad\x85\n"
+    assert labels(fyre.done("predict", "sentiment-v1", stdin=stdin)) == ["positive", "negative"]
+
+
 def test_json_is_the_answer_of_the_api(fyre: Fyre) -> None:
     answer = fyre.json("predict", "sentiment-v1", "good", "--timeout-ms", "4000")
     assert (answer["object"], answer["model"]) == ("prediction", "sentiment-v1")
