@@ -50,6 +50,15 @@ async def test_the_header_and_the_field_are_one_key(bench: Bench, path: str) -> 
     assert first.content == by_header.content == by_both.content
 
 
+async def test_a_path_and_a_key_are_not_mixed_up(bench: Bench) -> None:
+    """Though a colon stands in one or the other: the second request names a model that there is not."""
+    await bench.add_model("digits")
+    body = CALLS["/batch/digits"]
+    first = await bench.request("POST", "/batch/digits", json=body, headers={"Idempotency-Key": "a:b"})
+    other = await bench.request("POST", "/batch/digits:a", json=body, headers={"Idempotency-Key": "b"})
+    assert (first.status_code, other.status_code) == (202, 404)
+
+
 @both
 async def test_two_different_keys_in_one_request_are_400(bench: Bench, path: str) -> None:
     await bench.add_model("digits")

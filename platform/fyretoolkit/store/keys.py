@@ -222,8 +222,12 @@ def webhook_secret(org: str) -> str:
 
 
 def idempotency(org: str, operation: str, key: str) -> str:
-    """Hash: the fingerprint of the first request with this key, and its answer."""
-    return f"fyre:org:{org}:idempotency:{operation}:{key}"
+    """Hash: the fingerprint of the first request with this key, and its answer.
+
+    The first colon behind `operation` ends it, though a path may hold some.
+    """
+    named = operation.replace("%", "%25").replace(":", "%3A")
+    return f"fyre:org:{org}:idempotency:{named}:{key}"
 
 
 def request_log(org: str, key_id: str, category: str) -> str:
