@@ -164,7 +164,7 @@ class FileSettings(Section):
     max_bytes: Positive = 10 << 30
     ttl_s: Positive = 30 * 86_400
     min_free_bytes: int = Field(default=256 << 20, ge=0)
-    """Uploads are refused and batch jobs fail before the disk is fuller than that: Redis writes to it too."""
+    """Uploads are refused, models and batch jobs fail before the disk is fuller than that: Redis writes to it too."""
     min_bytes_per_s: Positive = 1024
     """Uploads that are slower for a minute are ended: each holds a request of the ingress."""
 

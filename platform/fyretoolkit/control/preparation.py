@@ -25,6 +25,7 @@ from fyretoolkit.core.lifecycles import ModelStatus
 from fyretoolkit.core.models import ORDER_PREFIX, Model
 from fyretoolkit.egress.fetch import fetch, fetch_folder, timeouts_from
 from fyretoolkit.egress.local import local_folder
+from fyretoolkit.egress.room import require_room, room_translated
 from fyretoolkit.egress.transfer import FailureCodes, Fetched, Timeouts
 from fyretoolkit.egress.uploads import Uploads
 from fyretoolkit.egress.urls import ParsedUrl, Policy, check_url, policy_from
@@ -116,13 +117,14 @@ class Preparer:
         """What lies at the URI, fetched, inspected and stored, if it has the digest that its caller said.
 
         Organizations take turns. `on_turn` is awaited when the turn has come; what it raises ends the preparation.
+        Of the disk as much is left as uploads leave.
 
         Raises:
             PlatformError: with the code that the deployment or registration fails with.
         """
         async with self._turns.turn(org):
             await on_turn()
-            with self._folder() as folder:
+            with room_translated(), self._folder() as folder:
                 source = await self._source(org, uri, sha256, folder)
                 async with self._inspections.turn(org):
                     return await self._inspect(source, folder)
@@ -164,11 +166,13 @@ class Preparer:
         workdir.mkdir()
         interrupt = Interrupt()
         max_bytes = self._settings.limits.max_artifact_bytes
-        files = await finish_in(MODELS, None, partial(open_package, source, workdir, max_bytes))
+        hold = partial(require_room, folder, reserve_bytes=self._settings.files.min_free_bytes)
+        opening = partial(open_package, source, workdir, max_bytes, hold=hold)
+        files = await finish_in(MODELS, None, opening)
         timeout_s = self._settings.deployments.inspect_timeout_s
         inspect = partial(self._inspector.inspect, files, timeout_s, interrupt)
         spec = await finish_in(MODELS, interrupt.set, inspect)
-        return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files)))
+        return Loaded(spec, await finish_in(MODELS, None, partial(self._artifacts.put, files, hold=hold)))
 
     async def _fetch(self, org: str, uri: str, policy: Policy, folder: Path) -> Fetched:
         return await fetch(
@@ -177,6 +181,7 @@ class Preparer:
             policy=policy,
             max_bytes=self._settings.limits.max_artifact_bytes,
             timeouts=self._timeouts(),
+            reserve_bytes=self._settings.files.min_free_bytes,
             uploads=Uploads(org, self._files, self._settings.files_dir),
             **_CODES,
         )
@@ -185,6 +190,7 @@ class Preparer:
         """The files of a package that lie beneath a folder of object storage, under their usual names alone."""
         fetched = folder / "fetched"
         fetched.mkdir()
+        require_room(fetched, 0, self._settings.files.min_free_bytes)
         await fetch_folder(
             url,
             fetched,

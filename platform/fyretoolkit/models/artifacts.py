@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,16 @@ class ArtifactStore:
         self._origin = origin
         self._cache = ArtifactCache(root, cache_bytes)
 
-    def put(self, files: PackageFiles) -> Artifact:
+    def put(self, files: PackageFiles, *, hold: Callable[[int], None] = lambda _: None) -> Artifact:
         """Copies the package's files into the store, unless they are there already.
 
+        `hold` is told of all bytes before they are written, and may refuse them.
+
         Raises:
-            PlatformError: `unavailable`, the origin has not got it.
+            PlatformError: `unavailable`, the origin has not got it; what `hold` raises.
         """
         with self._aside() as aside:
-            artifact = _copy_in(files, aside)
+            artifact = _copy_in(files, aside, hold)
             final = self._folder(artifact.sha256)
             if not self._has(final):
                 self._rename(aside, final)
@@ -139,11 +141,10 @@ class ArtifactStore:
         _flush_folder(self.root)
 
 
-def _copy_in(files: PackageFiles, folder: Path) -> Artifact:
+def _copy_in(files: PackageFiles, folder: Path, hold: Callable[[int], None]) -> Artifact:
     sources = {MODEL: files.onnx, MANIFEST: files.manifest_path, TOKENIZER: files.tokenizer}
-    return _artifact_of(
-        {name: _copy_file(source, folder / name) for name, source in sources.items() if source is not None}
-    )
+    present = {name: source for name, source in sources.items() if source is not None}
+    return _artifact_of({name: _copy_file(source, folder / name, hold) for name, source in present.items()})
 
 
 def _seal(folder: Path) -> Artifact:
@@ -166,7 +167,7 @@ def _artifact_of(parts: Mapping[str, tuple[str, int]]) -> Artifact:
     return Artifact(whole.hexdigest(), sum(size for _, size in parts.values()))
 
 
-def _copy_file(source: Path, target: Path) -> tuple[str, int]:
+def _copy_file(source: Path, target: Path, hold: Callable[[int], None]) -> tuple[str, int]:
     """Copies and flushes one file; its sha256 and size are of what was written."""
     digest = hashlib.sha256()
     size = 0
@@ -174,6 +175,7 @@ def _copy_file(source: Path, target: Path) -> tuple[str, int]:
         while chunk := reader.read(_CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
+            hold(len(chunk))
             writer.write(chunk)
         writer.flush()
         os.fchmod(writer.fileno(), 0o444)

@@ -16,7 +16,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn, Self
@@ -52,14 +52,17 @@ class PackageFiles:
     """The model.yaml that `manifest` was read from."""
 
 
-def open_package(path: Path, workdir: Path, max_bytes: int) -> PackageFiles:
+def open_package(
+    path: Path, workdir: Path, max_bytes: int, *, hold: Callable[[int], None] = lambda _: None
+) -> PackageFiles:
     """The package at `path`; an archive is unpacked into `workdir`, an existing folder.
 
     A folder's and a bare model's files are used where they lie. Whether the model file is ONNX is not looked at here.
+    `hold` is told of all bytes before they are written, and may refuse them.
 
     Raises:
         PlatformError: `artifact_not_found`, `artifact_too_large` (over `max_bytes` unpacked), `invalid_package` or
-            `invalid_manifest`.
+            `invalid_manifest`; what `hold` raises.
     """
     if path.is_dir():
         files = _pick({entry.name: entry for entry in path.iterdir()})
@@ -69,7 +72,7 @@ def open_package(path: Path, workdir: Path, max_bytes: int) -> PackageFiles:
             files = _bare_model(path)
         else:
             try:
-                files = _pick(_unpack(path, kind, workdir, max_bytes))
+                files = _pick(_unpack(path, kind, workdir, max_bytes, hold))
             except _BROKEN_ARCHIVE as error:
                 _refuse(f"The archive is damaged, encrypted or of an unknown kind: {_words(error)}.", error)
     else:
@@ -141,7 +144,9 @@ def _too_large(max_bytes: int) -> PlatformError:
     )
 
 
-def _unpack(path: Path, kind: str, workdir: Path, max_bytes: int) -> dict[str, Path]:
+def _unpack(
+    path: Path, kind: str, workdir: Path, max_bytes: int, hold: Callable[[int], None]
+) -> dict[str, Path]:
     """Writes the package's own files out of an archive; name: where it was written."""
     written: dict[str, Path] = {}
     left = max_bytes
@@ -155,7 +160,7 @@ def _unpack(path: Path, kind: str, workdir: Path, max_bytes: int) -> dict[str, P
         if parts[-1] in written or len(folders) > 1:
             _refuse("The archive holds more than one model package. Pack a single folder.")
         target = workdir / parts[-1]
-        left -= _copy(source, target, left, max_bytes)
+        left -= _copy(source, target, left, max_bytes, hold)
         written[parts[-1]] = target
     return written
 
@@ -175,13 +180,14 @@ def _safe_parts(name: str) -> tuple[str, ...]:
     return parts
 
 
-def _copy(source: IO[bytes], target: Path, left: int, max_bytes: int) -> int:
+def _copy(source: IO[bytes], target: Path, left: int, max_bytes: int, hold: Callable[[int], None]) -> int:
     size = 0
     with target.open("xb") as file:
         while chunk := source.read(_CHUNK_BYTES):
             size += len(chunk)
             if size > left:
                 raise _too_large(max_bytes)
+            hold(len(chunk))
             file.write(chunk)
     return size
 

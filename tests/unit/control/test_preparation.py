@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +23,13 @@ from fyretoolkit.core.ids import new_id
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.core.organizations import PUBLIC_ORG
 from fyretoolkit.models import inspection, probe_process
+from fyretoolkit.models.artifacts import ArtifactStore
+from fyretoolkit.models.inspection import Inspector
 from fyretoolkit.settings import QuotaSettings, Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.files import FileStore
 from fyretoolkit.store.models import ModelStore
+from tests.support.disks import free_with
 from tests.support.onnx_graphs import echo, lookup
 from tests.support.uploads import add_upload
 
@@ -117,6 +123,41 @@ async def test_a_deployment_registers_no_more_models_than_an_organization_may_ha
     assert await models.get("org_a", "n") is None
     assert await preparer.prepare(wanted(uri)) == first
     assert (await preparer.prepare(wanted(uri, org="org_b"))).model == "m"
+
+
+@pytest.mark.parametrize("step", ["fetched", "unpacked", "stored"])
+async def test_a_model_leaves_the_reserve_of_the_disk(
+    preparer: Preparer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Redis writes to it too, and ends when it cannot. Whatever was written of the model is gone again."""
+    folder = tmp_path / "files" / "package"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(lookup() + bytes(100_000))
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.write(folder / "model.onnx", "model.onnx")
+    source = {"fetched": folder / "model.onnx", "unpacked": archive, "stored": folder}[step]
+    free_with(monkeypatch, settings.files.min_free_bytes + 50_000)
+    if step == "stored":
+        monkeypatch.setattr(Inspector, "inspect", lambda *_: None)
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(source.as_uri()))
+    assert refused.value.code == "storage_full"
+    assert list(settings.artifacts_dir.iterdir()) == []
+
+
+async def test_a_disk_that_is_full_all_the_same_ends_a_preparation(
+    preparer: Preparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried again and again until its time is over."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ArtifactStore, "put", full)
+    with pytest.raises(PlatformError) as refused:
+        await preparer.prepare(wanted(written(tmp_path, "a.onnx", lookup())))
+    assert refused.value.code == "storage_full"
 
 
 async def test_a_folder_names_its_model_itself(preparer: Preparer, tmp_path: Path) -> None:
