@@ -96,6 +96,7 @@ async def test_an_unknown_region_is_422_listing_the_known_ones(bench: Bench) -> 
         ({"num_gpus": "1"}, "num_gpus"),
         ({"num_gpus": True}, "num_gpus"),
         ({"num_gpus": 1.5}, "num_gpus"),
+        ({"num_gpus": 0.00009}, "num_gpus"),
         ({"accelerator_type": "A100"}, "accelerator_type"),
         ({"accelerator_type": "A100", "num_gpus": 0}, "accelerator_type"),
         ({"accelerator_type": "", "num_gpus": 1}, "accelerator_type"),
@@ -151,7 +152,7 @@ async def test_a_source_that_may_not_be_fetched_is_422(bench: Bench, uri: str) -
     assert [each["path"] for each in response.json()["error"]["details"]["fields"]] == ["model_uri"]
 
 
-@pytest.mark.parametrize("num_gpus", [0, 0.25, 1, 1.0, 2, 2.0])
+@pytest.mark.parametrize("num_gpus", [0, 0.0001, 0.25, 1, 1.0, 2, 2.0])
 async def test_shares_of_one_gpu_and_whole_gpus_are_accepted(bench: Bench, num_gpus: float) -> None:
     await bench.add_model("digits")
     response = await bench.create_deployment(num_gpus=num_gpus)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 _ONE_OF = re.compile(r"in\((.*)\)")
 GPU = "GPU"
 """Ray's name of the one resource that is counted by device."""
+LEAST_SHARE = 0.0001
+"""Of a resource: Ray counts in these, and refuses what is less and not 0."""
 _ACCELERATOR = "accelerator_type:"
 _EPSILON = 1e-6
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from fyretoolkit.core.capacity import LEAST_SHARE
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.ids import is_slug
 
@@ -105,7 +106,7 @@ class OutputSettings(_Section):
 class Resources(_Section):
     """What one replica reserves."""
 
-    num_cpus: Annotated[float, Field(gt=0)] | None = None
+    num_cpus: Annotated[float, Field(ge=LEAST_SHARE)] | None = None
     """None: the platform's default."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     """A share of one GPU, or whole GPUs."""
@@ -119,6 +120,8 @@ class Resources(_Section):
     def _is_schedulable(cls, value: float) -> float:
         if value > 1 and not value.is_integer():
             raise ValueError("above 1, use a whole number")
+        if 0 < value < LEAST_SHARE:
+            raise ValueError(f"use 0, or a share of at least {LEAST_SHARE:g}")
         return value
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from fyretoolkit.core.batching import BatchingReason
+from fyretoolkit.core.capacity import LEAST_SHARE
 from fyretoolkit.core.deployments import Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.schemas.fields import IdempotencyKey, ModelId, SourceSha256, SourceUri, left_out
@@ -112,6 +113,8 @@ class DeploymentCreate(RequestModel):
     def _is_schedulable(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and not value.is_integer():
             raise ValueError("above 1, use a whole number")
+        if value is not None and 0 < value < LEAST_SHARE:
+            raise ValueError(f"use 0, or a share of at least {LEAST_SHARE:g}")
         return value
 
     @field_validator("accelerator_type")

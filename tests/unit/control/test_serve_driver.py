@@ -22,7 +22,7 @@ from fyretoolkit.control import serve_details, serve_driver
 from fyretoolkit.control.nodes import Nodes
 from fyretoolkit.control.serve_details import ApplicationDetails
 from fyretoolkit.control.serve_driver import SERVE_DEPLOYMENT, _actor_options, _application, ask_of
-from fyretoolkit.core.capacity import Ask, Holding, Shortage
+from fyretoolkit.core.capacity import LEAST_SHARE, Ask, Holding, Shortage
 from fyretoolkit.core.deployments import Application, ApplicationState, Deployment
 from fyretoolkit.core.lifecycles import DeploymentStatus, Stage
 from fyretoolkit.models.signature import Signature, TensorSpec
@@ -205,6 +205,15 @@ def test_what_a_replica_asks_of_a_node(
         {"home": "unused", "redis_url": "redis://unused", "regions": {deployment.region: regions}}
     )
     assert _actor_options(ask_of(deployment, a_spec(), settings)) == {"num_cpus": 0.1, **expected}
+
+
+@pytest.mark.parametrize("name", ["num_cpus", "num_gpus"])
+def test_the_least_share_is_rays(name: str) -> None:
+    """What it refuses has to be refused before: it would be tried until the time for loading is over."""
+    replica = serve.deployment(type("Replica", (), {}))
+    replica.options(ray_actor_options={name: LEAST_SHARE})
+    with pytest.raises(ValueError, match=name):
+        replica.options(ray_actor_options={name: LEAST_SHARE * 0.9})
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def test_an_empty_document_is_a_manifest_of_defaults() -> None:
         ("max_batch_size: 0", "max_batch_size"),
         ("resources: {num_gpus: -1}", "resources.num_gpus"),
         ("resources: {num_gpus: 1.5}", "resources.num_gpus"),
+        ("resources: {num_gpus: 0.00009}", "resources.num_gpus"),
+        ("resources: {num_cpus: 0.00009}", "resources.num_cpus"),
         ("autoscaling: {min_replicas: 3, max_replicas: 2}", "autoscaling"),
         ("autoscaling: {min_replicas: -1}", "autoscaling.min_replicas"),
         ("autoscaling: {min_replicas: 0, max_replicas: 0}", "autoscaling.max_replicas"),
