@@ -11,7 +11,7 @@ import pytest
 from fyretoolkit.core.api_keys import key_digest
 from fyretoolkit.core.organizations import DEMO_ORG, Scope
 from fyretoolkit.settings import DEMO_KEY
-from fyretoolkit.store import keys
+from fyretoolkit.store import api_keys, keys
 from tests.support.api_bench import Bench, until
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +200,37 @@ async def test_pages_are_newest_first_masked_and_hold_revoked_keys(bench: Bench)
     assert seen[-1]["masked"] == "sk_live_demo_****2345"
     after_last = await bench.request("GET", "/api_keys", params={"starting_after": "demo"})
     assert after_last.json()["data"] == []
+
+
+async def test_the_oldest_of_many_that_ended_are_forgotten(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An organization does not fill Redis with keys, nor has every revocation look at all that had the scope admin."""
+    monkeypatch.setattr(api_keys, "KEPT_ENDED", 2)
+    admin = await bench.add_key("org_a")
+    kept, *ended = [await _create(bench, admin, scopes=["admin", "read"]) for _ in range(6)]
+    for each in ended:
+        await bench.request("DELETE", f"/api_keys/{each['id']}", key=admin)
+    made = await _create(bench, admin)
+    listed = (await bench.request("GET", "/api_keys", key=admin)).json()["data"][:-1]
+    assert [key["id"] for key in listed] == [made["id"], ended[4]["id"], ended[3]["id"], kept["id"]]
+    assert await _code(bench, "GET", f"/api_keys/{ended[2]['id']}", key=admin) == (404, "api_key_not_found")
+    assert [await _opens(bench, key["key"]) for key in (kept, made, ended[0])] == [True, True, False]
+    redis = bench.services.store.redis
+    assert not await redis.exists(*(keys.api_key(each["id"]) for each in ended[:3]))
+    assert not {each["id"] for each in ended} & await redis.smembers(keys.org_admins("org_a"))
+
+
+async def test_rotations_leave_no_more_than_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has expired has ended as well."""
+    monkeypatch.setattr(api_keys, "KEPT_ENDED", 2)
+    admin = await bench.add_key("org_a")
+    newest = await _create(bench, admin)
+    for _ in range(6):
+        path, body = f"/api_keys/{newest['id']}/rotate", {"overlap_s": 0}
+        newest = (await bench.request("POST", path, key=admin, json=body)).json()
+    listed = (await bench.request("GET", "/api_keys", key=admin)).json()["data"]
+    assert [key["status"] for key in listed] == ["active", "revoked", "revoked", "active"]
 
 
 @pytest.mark.parametrize("cursor", ["", "nothing", "org_01M82CZBDNTDTBGWDT4TW34HQ4", "key_1"])

@@ -1,6 +1,6 @@
 """API keys in Redis: looked up by id, never stored in clear (`core.api_keys`).
 
-Keys are never removed: a list shows what was revoked and when.
+A list shows what was revoked and when, so keys stay when they end; of many, the oldest go as others are made.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fyretoolkit.store.records import from_hash, to_hash
 
 FALLBACK_PLAN = "free"
 """Of an organization without a record."""
+KEPT_ENDED = 1000
+"""Keys of an organization that work no more and stay known: whoever makes and ends keys all day would fill Redis."""
 KIND = "api_key"
 """How a change of a key is named on the changes channel."""
 
@@ -174,6 +176,7 @@ def _entry(key: ApiKey, caller: str | None, limit: int | None) -> Mapping[str, A
         "now": key.created,
         "has_caller": caller is not None,
         "limit": limit,
+        "kept": KEPT_ENDED,
         "key_prefix": keys.api_key(""),
         "channel": keys.CHANGES_CHANNEL,
     }

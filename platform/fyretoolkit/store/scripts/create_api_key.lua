@@ -2,7 +2,7 @@
 -- With `is_first`, nothing happens if any operator key still works.
 -- KEYS: 1 key record, 2 org's keys, 3 org's admin keys, 4 operator keys, 5 org's active keys, 6 organizations,
 --   7 the caller's key ('' if none), 8 organization ('' if none)
--- ARGV: 1 JSON {id, fields, is_admin, is_operator, now, is_first, has_caller, limit?, key_prefix, channel, message,
+-- ARGV: 1 JSON {id, fields, is_admin, is_operator, now, is_first, has_caller, limit?, kept, key_prefix, channel, message,
 --               organization?{fields, member, message}}
 -- The first key of an organization may outlive the caller's: it is another's, who would be locked out.
 -- Returns {'created', when it expires or ''} | {'exists', the same} (it was, or this very call was sent before)
@@ -38,5 +38,6 @@ redis.call('ZADD', KEYS[2], 0, spec.id)
 redis.call('ZADD', KEYS[5], spec.fields.expires_at or 'inf', spec.id)
 if spec.is_admin then redis.call('SADD', KEYS[3], spec.id) end
 if spec.is_operator then redis.call('SADD', KEYS[4], spec.id) end
+forget_ended(KEYS[5], KEYS[2], KEYS[3], KEYS[4])
 redis.call('PUBLISH', spec.channel, spec.message)
 return {'created', spec.fields.expires_at or ''}

@@ -3,7 +3,8 @@
 -- an admin key that works as long as the old one would have, nothing happens.
 -- KEYS: 1 old record, 2 new record, 3 org's keys, 4 org's admin keys, 5 operator keys, 6 org's active keys,
 --   7 the caller's key ('' if none)
--- ARGV: 1 JSON {id, old, fields, is_admin, is_operator, now, expires_at, has_caller, limit?, key_prefix, channel, message}
+-- ARGV: 1 JSON {id, old, fields, is_admin, is_operator, now, expires_at, has_caller, limit?, kept, key_prefix, channel,
+--   message}
 -- Returns {'rotated', when it expires or ''} | {'inactive'} | {'caller_inactive'} | {'last_admin'} | {'full'} (`limit` keys
 --   work, and the old one goes on)
 local spec = cjson.decode(ARGV[1])
@@ -37,5 +38,6 @@ if spec.is_admin then redis.call('SADD', KEYS[4], spec.id) end
 if spec.is_operator then redis.call('SADD', KEYS[5], spec.id) end
 redis.call('HSET', KEYS[1],
   'replaced_by', spec.id, 'expires_at', string.format('%d', old_ends))
+forget_ended(KEYS[6], KEYS[3], KEYS[4], KEYS[5])
 redis.call('PUBLISH', spec.channel, spec.message)
 return {'rotated', spec.fields.expires_at or ''}
