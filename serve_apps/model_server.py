@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 _QUICK_MS = 2.0
 _MOST_VALUES = 50_000
 """Of outputs that are written as JSON on the loop: some ten milliseconds. More are on a thread."""
-_FAREWELL_S = 15.0
-"""How long calls under way may take once the replica is to end; Serve ends the process at 20 s."""
 _STORE_PATIENCE_S = 15.0
 _STORE_RETRY_S = 0.25
 _RECORD_LOOK_S = 1.0
@@ -358,7 +356,8 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 async def _say_farewell(channel: ChannelServer) -> None:
-    async with asyncio.timeout(_FAREWELL_S):
+    """For as long as a prediction may take; Serve ends the process some seconds later (`control.serve_driver`)."""
+    async with asyncio.timeout(settings().limits.max_timeout_ms / 1000):
         await channel.close()
 
 

@@ -62,7 +62,7 @@ class FakeServe:
             raise self.warm_up_error
         return BATCHING
 
-    def start_standby(self, name: str, ask: Ask) -> None:
+    def start_standby(self, name: str, ask: Ask, settings: Settings) -> None:
         self.applications[name] = Application(
             name, ApplicationState.RUNNING, 1, replica_range=(1, 1), target_replicas=1, ask=ask
         )

@@ -178,8 +178,9 @@ class DeploymentReconciler:
     async def _handle(self, command: Command | StartStandby) -> None:
         match command:
             case StartStandby(ask):
+                name = new_id(STANDBY_PREFIX)
                 async with self._serve:
-                    await run_in(SERVE, serve_driver.start_standby, new_id(STANDBY_PREFIX), ask)
+                    await run_in(SERVE, serve_driver.start_standby, name, ask, self._settings)
             case Prepare(deployment):
                 await self._prepare(deployment)
             case Start(deployment) | Scale(deployment):

@@ -30,7 +30,7 @@ SERVE_DEPLOYMENT = "ModelServer"
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 _UP = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
 """The states of a replica that has loaded its model. One that is told new bounds is UPDATING for a moment."""
-_GRACEFUL_SHUTDOWN_S = 20.0
+_FAREWELL_MARGIN_S = 5.0
 _VERSION = "1"
 """Of every application: what one serves never changes, once it was given a model."""
 _ACCELERATOR, _ACCELERATOR_SHARE = "accelerator_type:", 0.001
@@ -135,15 +135,15 @@ def apply(deployment: Deployment, spec: ModelSpec, settings: Settings) -> None:
     options: dict[str, Any] = {"num_replicas": deployment.replicas}
     if deployment.autoscaling or _has_bounds(deployment.application):
         options = {"autoscaling_config": _autoscaling(deployment, settings.autoscaling)}
-    _run(deployment.application, ask_of(deployment, spec, settings), options)
+    _run(deployment.application, ask_of(deployment, spec, settings), options, settings)
 
 
-def start_standby(name: str, ask: Ask) -> None:
+def start_standby(name: str, ask: Ask, settings: Settings) -> None:
     """Start an application of one replica that waits for a model. Returns as soon as Serve has taken it over."""
-    _run(name, ask, {"num_replicas": 1})
+    _run(name, ask, {"num_replicas": 1}, settings)
 
 
-def _run(name: str, ask: Ask, scale: Mapping[str, Any]) -> None:
+def _run(name: str, ask: Ask, scale: Mapping[str, Any], settings: Settings) -> None:
     from serve_apps.model_server import ModelServer
 
     options: dict[str, Any] = {
@@ -155,7 +155,8 @@ def _run(name: str, ask: Ask, scale: Mapping[str, Any]) -> None:
         "health_check_period_s": 1,
         "health_check_timeout_s": 10,
         "graceful_shutdown_wait_loop_s": 0.2,
-        "graceful_shutdown_timeout_s": _GRACEFUL_SHUTDOWN_S,
+        # A replica that is told to end answers first what it was asked before, which takes as long as a prediction may.
+        "graceful_shutdown_timeout_s": settings.limits.max_timeout_ms / 1000 + _FAREWELL_MARGIN_S,
         "max_constructor_retry_count": 1,
         "logging_config": QUIET,
         **scale,

@@ -131,16 +131,27 @@ def applied(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DeploymentConfig]:
     monkeypatch.setattr(serve, "run_many", lambda found, **_: targets.extend(found))
 
     def apply(running: dict[str, Any] | None = None, **fields: Any) -> DeploymentConfig:
+        settings = Settings.model_validate(
+            {"home": "unused", "redis_url": "redis://unused", "limits": fields.pop("limits", {})}
+        )
         deployment = a_deployment(**fields)
         known = {} if running is None else {NAME: details([], **running)}
         monkeypatch.setattr(serve_details, "applications", lambda: known)
-        settings = Settings.model_validate({"home": "unused", "redis_url": "redis://unused"})
         serve_driver.apply(deployment, a_spec(), settings)
         (target,) = targets
         config: DeploymentConfig = target.target._bound_deployment._deployment_config
         return config
 
     return apply
+
+
+@pytest.mark.parametrize("longest_ms", [60_000, 300_000])
+def test_a_replica_that_ends_has_time_for_what_it_was_asked(
+    longest_ms: int, applied: Callable[..., DeploymentConfig]
+) -> None:
+    """Serve kills it after that, and who deletes a deployment is promised that requests in flight finish."""
+    config = applied(limits={"max_timeout_ms": longest_ms})
+    assert config.graceful_shutdown_timeout_s > longest_ms / 1000
 
 
 @pytest.mark.parametrize(("fields", "initial"), [({"replicas": 3}, 3), ({"target_replicas": 4}, 4), ({}, 2)])

@@ -412,3 +412,19 @@ async def test_one_that_cannot_load_its_model_is_unhealthy(
     assert await scene.deployments.load_failure(name) == ("artifact_not_found", "It is gone.")
     with pytest.raises(PlatformError):
         await replica.check_health()
+
+
+async def test_a_farewell_lasts_as_long_as_a_prediction_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither less, for callers wait for answers that are under way, nor more, for then nobody does."""
+    is_closed = asyncio.Event()
+    limits = SimpleNamespace(max_timeout_ms=60_000)
+    monkeypatch.setattr(module, "settings", lambda: SimpleNamespace(limits=limits))
+    channel: Any = SimpleNamespace(close=is_closed.wait)
+    last = asyncio.create_task(module._say_farewell(channel))
+    await asyncio.sleep(0)  # it has begun
+    limits.max_timeout_ms = 1
+    overdue = asyncio.create_task(module._say_farewell(SimpleNamespace(close=asyncio.Event().wait)))  # type: ignore[arg-type]
+    await asyncio.wait({overdue}, timeout=_LIMIT_S)
+    assert isinstance(overdue.exception(), TimeoutError)
+    is_closed.set()
+    await last
