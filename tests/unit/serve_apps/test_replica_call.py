@@ -77,20 +77,27 @@ def calls_with(outcome: Any, channels: Channels | None = None) -> tuple[ReplicaC
 
 
 @pytest.fixture
-async def channels() -> AsyncIterator[Channels]:
-    """To one replica that answers `short`; a call of two rows takes it half a second."""
+def may_end() -> asyncio.Event:
+    """Set when the replica is to be done with its call of two rows."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def channels(may_end: asyncio.Event) -> AsyncIterator[Channels]:
+    """To one replica that answers `short`; a call of two rows takes it until it `may_end`."""
 
     async def answer(call: Any) -> Any:
         rows = len(call[0]["x"])
         if rows == 2:
-            await asyncio.sleep(0.5)
+            await may_end.wait()
         return PlatformError("signature_mismatch", "wrong") if rows == 3 else answer_of(b"short")
 
     with tempfile.TemporaryDirectory(prefix="fyre-ch-") as folder:
         server = ChannelServer(Path(folder) / "dep_a" / "1", answer)
         await server.start()
-        made = Channels(Path(folder))
+        made = Channels(Path(folder), clock=lambda: 0.0)
         yield made
+        may_end.set()
         await made.forget(frozenset())
         await server.close()
 
@@ -101,15 +108,18 @@ async def test_the_short_way_is_taken_where_there_is_one(channels: Channels) -> 
     assert handle.responses == []
 
 
-async def test_a_replica_that_is_busy_is_one_among_others_for_serve(channels: Channels) -> None:
+async def test_a_replica_that_is_busy_is_one_among_others_for_serve(
+    channels: Channels, may_end: asyncio.Event
+) -> None:
     calls, _ = calls_with(answer_of(b"long"), channels)
-    held = asyncio.ensure_future(calls("dep_a", {"x": np.ones((2, 1))}, 5, LOAD))
+    held = asyncio.ensure_future(calls("dep_a", {"x": np.ones((2, 1))}, 60, LOAD))
     channel = await channels.least_busy("dep_a")
     assert channel is not None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not channel.busy:  # noqa: ASYNC110 - what is looked at announces nothing
             await asyncio.sleep(0.005)
     assert (await calls("dep_a", ROWS, 5, LOAD)).results == [b"long"]
+    may_end.set()
     assert (await held).results == [b"short"]
 
 
@@ -118,12 +128,17 @@ async def test_where_there_is_none_serve_finds_the_way(tmp_path: Path) -> None:
     assert (await calls("dep_a", ROWS, 5, LOAD)).results == [b"long"]
 
 
-async def test_what_left_by_the_short_way_ends_when_the_replica_answers(channels: Channels) -> None:
+async def test_what_left_by_the_short_way_ends_when_the_replica_answers(
+    channels: Channels, may_end: asyncio.Event
+) -> None:
     """Its caller has a deadline and does not wait for it; the replica is busy until then, and must not look free."""
     calls, _ = calls_with(None, channels)
     assert (await calls("dep_a", ROWS, 5, LOAD)).results == [b"short"]
     late = calls("dep_a", {"x": np.ones((2, 1))}, 0.05, LOAD)
     assert isinstance(late, asyncio.Future)
+    await asyncio.wait({late}, timeout=0.1)
+    assert not late.done()
+    may_end.set()
     assert (await late).results == [b"short"]
 
 
