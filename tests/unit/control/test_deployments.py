@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -89,11 +90,11 @@ async def test_a_controller_that_dies_is_followed_at_any_stage(
     """A new reconciler for every tick, each with a newer epoch: the deployment becomes ready all the same."""
     monkeypatch.setattr(attempts, "MOST", 1000)
     made = await scene.create()
-    async with asyncio.timeout(10):
-        while True:
+    async with asyncio.timeout(60):
+        for life in count(1):
             scene.epoch = await scene.deployments.new_controller_epoch()
             await scene.reconciler().tick()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02 * life)  # a slow machine gets one on its way that has lived for longer
             found = await scene.deployments.get("org_a", made.id)
             if found is not None and found.status is DeploymentStatus.READY:
                 break
@@ -115,11 +116,12 @@ async def test_a_preparation_that_keeps_failing_ends_within_its_bound(
     """A full disk is no PlatformError: it is tried again, but its stage does not begin anew with each try."""
     scene.preparer.error = OSError(28, "No space left on device")
     made, reconciler = await scene.create(), scene.reconciler()
-    monkeypatch.setattr(reconciler, "_bounds", module.Bounds(fetch_s=0.4, load_s=60, drain_s=0))
+    await scene.until(lambda: scene.preparer.calls > 1, reconciler)
+    assert (await scene.settled(made, reconciler, "provisioning")).error is None
+    monkeypatch.setattr(reconciler, "_bounds", module.Bounds(fetch_s=0, load_s=60, drain_s=0))
     failed = await scene.settled(made, reconciler, "failed")
     assert failed.error is not None
     assert failed.error["code"] == "load_timeout"
-    assert scene.preparer.calls > 1
     stages = [event["stage"] for event in await scene.deployments.events("org_a", made.id)]
     assert stages == ["inspecting", "failed"]
 
@@ -167,7 +169,7 @@ async def test_a_first_inference_that_fails_fails_the_deployment(scene: Scene) -
     made, reconciler = await scene.create(), scene.reconciler()
     failed = await scene.settled(made, reconciler, "failed", "ready")
     assert failed.error == {"code": "warmup_failed", "message": "Bad weights."}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while scene.serve.applications:
             await reconciler.tick()
             await asyncio.sleep(0.01)
@@ -267,7 +269,7 @@ async def test_a_deployment_sleeps_wakes_and_fails(scene: Scene) -> None:
         """How many replicas are ready and wanted by then; that the ingresses are told is part of it."""
         scene.serve.applications[made.id] = observed
         version = await scene.deployments.routes_version()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await scene.deployments.routes_version() == version:
                 await reconciler.tick()
                 await asyncio.sleep(0.01)
@@ -328,12 +330,15 @@ async def test_a_preparation_that_hangs_fails_at_its_bound_and_is_ended(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted from its turn: the one that waits for its turn meanwhile is as young as ever."""
-    canceled: list[str] = []
+    begun, canceled, clocks = list[str](), list[str](), Clocks()
+    for each in (module, attempts):
+        monkeypatch.setattr(each, "time", clocks)
     hanging, waiting = await scene.create(), await scene.create()
 
     async def prepare(deployment: Deployment, on_turn: Any) -> Prepared:
         if deployment.id == hanging.id:
             await on_turn()
+        begun.append(deployment.id)
         try:
             await asyncio.Event().wait()
         finally:
@@ -342,7 +347,8 @@ async def test_a_preparation_that_hangs_fails_at_its_bound_and_is_ended(
 
     monkeypatch.setattr(scene.preparer, "prepare", prepare)
     reconciler = scene.reconciler()
-    monkeypatch.setattr(reconciler, "_bounds", replace(reconciler._bounds, fetch_s=0.2))
+    await scene.until(lambda: set(begun) == {hanging.id, waiting.id}, reconciler)
+    clocks.passed_s = scene.settings.deployments.fetch_timeout_s + 1
     failed = await scene.settled(hanging, reconciler, "failed")
     assert failed.error is not None
     assert failed.error["code"] == "load_timeout"

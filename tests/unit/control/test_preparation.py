@@ -234,13 +234,13 @@ async def test_inspections_leave_the_threads_of_everybody_alone(
 
     def inspect(*_: object) -> None:
         names.append(threading.current_thread().name)
-        assert open_.wait(20)
+        assert open_.wait(60)
         raise PlatformError("invalid_onnx")
 
     monkeypatch.setattr(inspection.Inspector, "inspect", inspect)
     orgs = ["org_a"] * 20 + ["org_b"]
     loads = [asyncio.create_task(preparer.load(org, uri)) for org in orgs]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(names) < 2:  # noqa: ASYNC110 - in threads
             await asyncio.sleep(0.01)
     for load in loads[5:20]:
@@ -269,9 +269,12 @@ async def test_a_superseded_inspection_ends_its_child(
 
     monkeypatch.setattr(inspection.Interrupt, "watch", noted)
     monkeypatch.setattr(probe_process, "_COMMAND", ("-c", "import time; time.sleep(1000)"))
+    monkeypatch.setattr(probe_process, "START_TIMEOUT_S", 1000)
+    patient = settings.deployments.model_copy(update={"inspect_timeout_s": 1000})
+    monkeypatch.setattr(preparer, "_settings", settings.model_copy(update={"deployments": patient}))
     load = asyncio.create_task(preparer.load("org_a", written(tmp_path, "a.onnx", lookup())))
-    async with asyncio.timeout(15):
-        await asyncio.to_thread(begun.wait, 10)
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(begun.wait, 60)
         load.cancel()
         with pytest.raises(asyncio.CancelledError):
             await load
