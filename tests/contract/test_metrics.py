@@ -177,7 +177,7 @@ async def test_a_client_that_went_away_is_counted(bench: Bench, monkeypatch: pyt
     deployment = await bench.deploy("sentiment-v1")
     monkeypatch.setattr(InProcessCall, "__call__", run_for_ever)
     calling = asyncio.create_task(bench.predict("sentiment-v1", ["a"]))
-    await asyncio.wait_for(running.wait(), 10)
+    await asyncio.wait_for(running.wait(), 60)
     calling.cancel()
     await asyncio.wait({calling})
     metrics = await _flushed(bench, deployment.id)

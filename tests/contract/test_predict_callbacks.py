@@ -360,6 +360,6 @@ def _coalescers(served: Served) -> list[Any]:
 
 
 async def _until(is_so: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not is_so():  # noqa: ASYNC110 - what is looked at announces nothing
             await asyncio.sleep(0.005)

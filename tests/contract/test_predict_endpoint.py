@@ -77,7 +77,7 @@ def client(port: int) -> httpx.AsyncClient:
 
 async def reached(check: Callable[[], bool]) -> None:
     """Until it is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 - what is looked at announces nothing
             await asyncio.sleep(0.01)
 
@@ -162,7 +162,7 @@ async def test_what_is_under_way_ends_before_the_app_does(bench: Bench, held: He
         assert not draining.done()
         held.let_go.set()
         assert (await task).status_code == 200
-        await asyncio.wait_for(draining, 5)
+        await asyncio.wait_for(draining, 30)
 
 
 async def _post(http: httpx.AsyncClient) -> httpx.Response:

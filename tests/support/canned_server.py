@@ -74,7 +74,7 @@ def serving(answer: Callable[[Request], Awaitable[bytes | None]]) -> Iterator[Se
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(60)
     try:
         yield server
     finally:

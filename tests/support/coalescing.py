@@ -125,5 +125,5 @@ class Bench:
 
 
 async def values(task: asyncio.Task[Share]) -> list[bytes]:
-    share = await asyncio.wait_for(task, 5)
+    share = await asyncio.wait_for(task, 30)
     return list(share.results)

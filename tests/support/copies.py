@@ -123,7 +123,7 @@ class Examiner:
             raise AssertionError(f"{error}\n{log.read_text('utf-8')[-2000:]}") from error
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -106,7 +106,7 @@ class Connection:
 
     async def answer(self) -> Answer:
         """The next one."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             head = await self.reader.readuntil(b"\r\n\r\n")
             lines = head.decode("latin-1").split("\r\n")
             pairs = [(name, value) for name, _, value in (line.partition(": ") for line in lines[1:-2])]
@@ -117,5 +117,5 @@ class Connection:
 
     async def is_closed(self) -> bool:
         """Whether nothing more comes."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.reader.read() == b""

@@ -149,7 +149,7 @@ def receiving(*kinds: str) -> Iterator[Receivers]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(60)
     try:
         yield receivers
     finally:

@@ -129,14 +129,14 @@ class Scene:
 
     async def until(self, is_reached: Callable[[], bool], reconciler: DeploymentReconciler) -> None:
         """Tick until it is."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not is_reached():
                 await reconciler.tick()
                 await asyncio.sleep(0.01)
 
     async def settled(self, made: Deployment, reconciler: DeploymentReconciler, *statuses: str) -> Deployment:
         """The deployment once it has one of the statuses, ticking until then."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 await reconciler.tick()
                 await asyncio.sleep(0.01)
@@ -147,7 +147,7 @@ class Scene:
 
     async def staged(self, made: Deployment, reconciler: DeploymentReconciler, stage: Stage) -> None:
         """Tick until the deployment is at the stage."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (found := await self.deployments.get("org_a", made.id)) is None or found.stage is not stage:
                 await reconciler.tick()
                 await asyncio.sleep(0.01)

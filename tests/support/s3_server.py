@@ -79,7 +79,7 @@ def running_s3_server() -> Iterator[S3Server]:
             yield S3Server(f"http://127.0.0.1:{port}")
         finally:
             process.stdin.close()
-            process.wait(20)
+            process.wait(60)
 
 
 def _end_of(log: IO[str]) -> str:

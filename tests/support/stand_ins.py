@@ -58,7 +58,7 @@ def prometheus(arguments: list[str]) -> None:
         until(is_ready, timeout_s=30, what="Prometheus is ready")
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(60)
 
 
 def grafana(arguments: list[str]) -> None:

@@ -265,7 +265,7 @@ def _prometheus(platform: RunningPlatform, folder: Path) -> Iterator[httpx.Clien
             yield client
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(60)
 
 
 def _is_ready(client: httpx.Client) -> bool:

@@ -148,7 +148,7 @@ class Bench:
     async def run(self, job: BatchJob, *, work: Work | None = None, epoch: int | None = None) -> BatchJob:
         """Run the job once and read it again."""
         runner = BatchRunner(self.settings, job.org, job.id, epoch=epoch, work=work or self.inline())
-        await asyncio.wait_for(runner.run(), timeout=30)
+        await asyncio.wait_for(runner.run(), timeout=180)
         return await self.read_job(job)
 
     async def in_thread(self, call: Callable[..., T], *arguments: object) -> T:

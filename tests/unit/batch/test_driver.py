@@ -117,9 +117,9 @@ async def test_a_cancel_by_the_api_ends_the_driver(bench: Bench):
     async with stored(bench) as (store, jobs):
         job = await made(bench, store)
         driver = asyncio.create_task(drive(bench.settings, jobs, job, Lines(io.StringIO()), work=held(begun)))
-        assert await bench.in_thread(begun.wait, 10)
+        assert await bench.in_thread(begun.wait, 60)
         assert await jobs.finish(job, JobStatus.CANCELED) is JobStatus.CANCELED
-        ended = await asyncio.wait_for(driver, 20)
+        ended = await asyncio.wait_for(driver, 60)
     assert (ended.status, exit_code(ended)) == (JobStatus.CANCELED, 4)
 
 
@@ -159,9 +159,9 @@ async def test_a_signal_cancels_the_job(bench: Bench):
     async with stored(bench) as (store, jobs):
         job = await made(bench, store)
         driver = asyncio.create_task(drive(bench.settings, jobs, job, Lines(out), work=held(begun)))
-        assert await bench.in_thread(begun.wait, 10)
+        assert await bench.in_thread(begun.wait, 60)
         os.kill(os.getpid(), signal.SIGTERM)
-        ended = await asyncio.wait_for(driver, 20)
+        ended = await asyncio.wait_for(driver, 60)
     assert ended.status is JobStatus.CANCELED
     assert f"{job.id} is canceled" in out.getvalue()
 
@@ -179,7 +179,7 @@ async def test_a_driver_whose_run_failed_watches_the_job_to_its_end(bench: Bench
         while epoch is None:  # as the controller, once the lease has ended
             epoch = await jobs.claim_run(ORG, job.id, lease_s=10)
         await bench.run(job, epoch=epoch)
-        ended = await asyncio.wait_for(driver, 20)
+        ended = await asyncio.wait_for(driver, 60)
     assert (ended.status, ended.epoch, ended.succeeded) == (JobStatus.COMPLETED, 2, 20)
 
 

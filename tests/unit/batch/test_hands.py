@@ -48,7 +48,7 @@ async def test_a_hand_takes_its_share(bench: Bench, tmp_path: Path, monkeypatch:
     work = ShardWorker.work
 
     def wait_for_the_hand(self: ShardWorker, index: int) -> None:
-        assert here.wait(20)
+        assert here.wait(120)
         work(self, index)
 
     def watch(hand: Hand, index: int) -> None:
@@ -73,7 +73,7 @@ async def test_what_a_killed_hand_was_at_is_done_here(
     work, work_over_there = ShardWorker.work, Hand.work
 
     def wait_for_its_end(self: ShardWorker, index: int) -> None:
-        assert dead.wait(20)
+        assert dead.wait(120)
         work(self, index)
 
     def kill(hand: Hand, index: int) -> None:

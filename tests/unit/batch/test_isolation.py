@@ -231,7 +231,7 @@ async def test_a_crew_waits_for_who_finds_out_which_rows_hang(
     def work(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         worker = ShardWorker(run, load=lambda _: LengthModel(), is_niced=False)
         attempts = Attempts(run.folder)
-        monkeypatch.setattr(worker, "work", lambda _: go_on.wait(30))
+        monkeypatch.setattr(worker, "work", lambda _: go_on.wait(60))
         crew = Crew(run, deque(shards), worker)
         attempts.note_life()
         (mark,) = attempts.folder.glob("isolating")

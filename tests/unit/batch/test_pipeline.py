@@ -86,7 +86,7 @@ async def test_runner_and_pool_share_the_shards(bench: Bench, monkeypatch: pytes
     here_first = threading.Event()
 
     def slow_to_start(run: Run, shards: Sequence[int]) -> Iterator[pipeline.Item]:
-        assert here_first.wait(10)
+        assert here_first.wait(60)
         worker = worker_of(run)
         for shard in shards:
             yield worker({"shard": np.array([shard])})
@@ -157,7 +157,7 @@ async def test_a_pool_that_never_begins_is_given_up(bench: Bench, monkeypatch: p
 
     def work_behind_the_break(self: ShardWorker, index: int) -> None:
         if next(begun) >= 3:  # two are done, or one is and the other lane has one
-            assert has_broken.wait(10)
+            assert has_broken.wait(60)
         work(self, index)
 
     monkeypatch.setattr(pipeline, "pooled", broken)
@@ -199,7 +199,7 @@ async def test_a_pool_is_waited_for_while_it_finds_out_which_rows_hang(
         return looks[-1]
 
     monkeypatch.setattr(Attempts, "seen_at", property(seen_at))
-    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(10)]))
+    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(60)]))
     with pytest.raises(TimeoutError, match="no shard was done"):
         ShardPool(run, [0]).drain(NEVER)
     release.set()
@@ -231,7 +231,7 @@ async def test_a_stopped_run_does_not_wait_for_its_pool(bench: Bench, monkeypatc
     """The pool may be deep in a long inference."""
     run = await run_of(bench)
     stop, release = threading.Event(), threading.Event()
-    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(10)]))
+    monkeypatch.setattr(pipeline, "pooled", lambda run, shards: iter([release.wait(60)]))
     stop.set()
     with pytest.raises(RunOverError):
         ShardPool(run, [0]).drain(stop)

@@ -93,7 +93,7 @@ def test_many_processes_give_the_same_file(folder: Path) -> None:
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == run.COMPLETED, ended.stderr
@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_behind_what_it_committed(
     """`kill -9` in the middle; then the same command: committed rows are not done again, the file is the same."""
     arguments = ["-m", "tests.unit.batch.small_shards", "--die-after", "5", *typed(folder)]
     killed = subprocess.run(
-        [sys.executable, *arguments], cwd=PROJECT_ROOT, capture_output=True, check=False, timeout=60
+        [sys.executable, *arguments], cwd=PROJECT_ROOT, capture_output=True, check=False, timeout=300
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (folder / "out.jsonl").exists()

@@ -149,12 +149,12 @@ async def test_a_fenced_run_commits_nothing_more(bench: Bench):
 
     def wait_inside(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         entered.set()
-        assert leave.wait(10)
+        assert leave.wait(60)
         worker = ShardWorker(run, load=lambda _: LengthModel(), is_niced=False)
         run_inline(worker, shards, threading.Event())  # it has not noticed yet
 
     old = asyncio.create_task(bench.run(job, work=wait_inside))
-    await asyncio.to_thread(entered.wait, 10)
+    assert await asyncio.to_thread(entered.wait, 60)
     store = bench.store()
     epoch = await JobStore(store, 60).claim_run(job.org, job.id, lease_s=1, dead_epoch=1)
     leave.set()
@@ -203,10 +203,10 @@ async def test_a_run_that_does_not_notice_is_left_behind(bench: Bench, monkeypat
 
     def hang(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
         asyncio.run(cancel())
-        release.wait(20)
+        release.wait(60)
 
     try:
-        ended = await asyncio.wait_for(bench.run(job, work=hang), timeout=5)
+        ended = await asyncio.wait_for(bench.run(job, work=hang), timeout=30)
     finally:
         release.set()
     assert ended.status is JobStatus.CANCELED
@@ -236,7 +236,7 @@ async def test_a_deadline_ends_the_job(bench: Bench):
     job = await bench.create_job(ROWS, timeout_s=1)
 
     def wait_for_stop(run: Run, shards: Sequence[int], stop: threading.Event) -> None:
-        assert stop.wait(10)
+        assert stop.wait(60)
 
     ended = await bench.run(job, work=wait_for_stop)
     assert ended.status is JobStatus.FAILED

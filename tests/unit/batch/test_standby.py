@@ -83,7 +83,7 @@ async def test_a_runner_that_stands_by_begins_what_it_is_given(life: Life) -> No
     living = life.begin()
     assert await life.standing() == [StandbyRunner(NAME)]
     given = await life.claim(StandbyRunner(NAME))
-    await asyncio.wait_for(living, 10)
+    await asyncio.wait_for(living, 60)
     assert life.runs == [given]
     assert life.shown == [False, True, False]
     assert await life.runners.standing() == []
@@ -97,7 +97,7 @@ async def test_a_run_that_was_given_before_the_runner_was_up_is_not_lost(life: L
     """Nor does it stand by then, as if it had none."""
     await life.runners.enter(ME)
     given = await life.claim(ME)
-    await asyncio.wait_for(life.begin(), 10)
+    await asyncio.wait_for(life.begin(), 60)
     assert life.runs == [given]
     assert await life.runners.standing() == []
 
@@ -114,7 +114,7 @@ async def test_nobody_is_given_two_runs(life: Life) -> None:
 
 async def test_a_runner_that_nobody_knows_of_leaves(life: Life) -> None:
     """Its Redis was emptied, or it was taken for dead: nothing would ever end it."""
-    await asyncio.wait_for(life.begin(), 10)
+    await asyncio.wait_for(life.begin(), 60)
     assert life.runs == []
 
 
@@ -126,14 +126,14 @@ async def test_a_runner_stays_a_while_for_its_organization(life: Life) -> None:
     assert await life.standing() == [own]
     life.is_fit = False
     given = await life.claim(own)
-    await asyncio.wait_for(living, 10)
+    await asyncio.wait_for(living, 60)
     assert life.runs == [first, given]
     assert await life.runners.standing() == []
 
 
 async def test_it_leaves_when_no_job_comes(life: Life) -> None:
     """And takes itself off the list."""
-    await asyncio.wait_for(life.begin(GivenRun(ORG, new_id("job"), 1), linger_s=0.1), 10)
+    await asyncio.wait_for(life.begin(GivenRun(ORG, new_id("job"), 1), linger_s=0.1), 60)
     assert len(life.runs) == 1
     assert await life.runners.standing() == []
 

@@ -99,9 +99,9 @@ def waiting(worker: Turns) -> Iterator[threading.Event]:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    assert is_waiting.wait(10)
+    assert is_waiting.wait(60)
     yield has_it
-    thread.join(10)
+    thread.join(60)
 
 
 def test_who_waits_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_who_waits_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     first, second = (told.turns(tmp_path) for _ in range(2))
     assert not has_to_wait(first)
     with waiting(second) as has_it:
-        monkeypatch.setattr(turns.time, "sleep", lambda _: has_it.wait(10))
+        monkeypatch.setattr(turns.time, "sleep", lambda _: has_it.wait(60))
         first.give()
         assert has_to_wait(first)
         assert has_it.is_set()

@@ -48,7 +48,7 @@ def deployed(fyre: Fyre, *options: str) -> str:
     """A deployment that is ready; its id."""
     settled = fyre.soon(settle, fyre.bench, DeploymentStatus.READY)
     made: str = fyre.json(*DEPLOY, *options)["id"]
-    settled.result(10)
+    settled.result(60)
     return made
 
 
@@ -56,7 +56,7 @@ def test_a_deployment_is_followed_until_it_is_ready(fyre: Fyre) -> None:
     """Its stages on stderr, the deployment on stdout."""
     settled = fyre.soon(settle, fyre.bench, DeploymentStatus.READY)
     result = fyre.run(*DEPLOY, "--min", "1", "--max", "3")
-    settled.result(10)
+    settled.result(60)
     assert result.exit_code == 0, result.stderr
     shown = dict(line.split("\t", 1) for line in result.stdout.splitlines())
     assert (shown["status"], shown["model"]) == ("ready", "digits")
@@ -67,7 +67,7 @@ def test_a_deployment_is_followed_until_it_is_ready(fyre: Fyre) -> None:
 def test_one_that_never_will_be_ready_says_why(fyre: Fyre) -> None:
     settled = fyre.soon(settle, fyre.bench, DeploymentStatus.FAILED)
     result = fyre.run(*DEPLOY)
-    settled.result(10)
+    settled.result(60)
     assert (result.exit_code, result.stdout) == (REFUSED, "")
     assert "no_capacity: No node has room." in result.stderr.splitlines()[-1]
 
@@ -77,7 +77,7 @@ def test_without_waiting_the_id_is_printed(fyre: Fyre) -> None:
     assert result.exit_code == 0
     settled = fyre.soon(settle, fyre.bench, DeploymentStatus.READY)
     assert fyre.json("deployments", "watch", result.stdout.strip())["status"] == "ready"
-    settled.result(10)
+    settled.result(60)
 
 
 def test_a_deployment_is_changed_rolled_out_and_deleted(fyre: Fyre) -> None:

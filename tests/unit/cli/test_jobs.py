@@ -57,7 +57,7 @@ def test_waiting_ends_with_the_summary_and_the_results(fyre: Fyre, rows: Path, t
     fyre.act(fyre.bench.add_model, "digits")
     carried = fyre.soon(carry_out, fyre.bench)
     result = fyre.run("batch", "run", "digits", str(rows), "--output", str(tmp_path / "out.jsonl"))
-    carried.result(10)
+    carried.result(60)
     assert result.exit_code == 0, result.stderr
     summary = dict(line.split("\t", 1) for line in result.stdout.splitlines())
     assert (summary["status"], summary["rows"], summary["failed rows"]) == ("completed", "9", "3")
@@ -72,7 +72,7 @@ def test_json_prints_the_job_and_nothing_else(fyre: Fyre, rows: Path) -> None:
     fyre.act(fyre.bench.add_model, "digits")
     carried = fyre.soon(carry_out, fyre.bench)
     result = fyre.run("batch", "run", "digits", str(rows), "--wait", "--json")
-    carried.result(10)
+    carried.result(60)
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout)["progress"]["processed"] == 9
 

@@ -167,6 +167,6 @@ def test_following_goes_on_with_what_comes(copy: Copy) -> None:
         log.write_text("anew\n", "utf-8")
         assert process.stdout.readline() == b"anew\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == INTERRUPTED
+        assert process.wait(60) == INTERRUPTED
         assert process.stderr is not None
         assert process.stderr.read() == b""

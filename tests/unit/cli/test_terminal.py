@@ -56,7 +56,7 @@ def test_a_pipe_gets_no_bar_and_no_colour(
         assert terminal.process.stdout is not None
         printed = terminal.process.stdout.read()
         assert terminal.wait() == 0
-    job_id = carried.result(10)
+    job_id = carried.result(60)
     assert ESCAPE not in printed + terminal.shown
     if options:
         assert json.loads(printed)["id"] == job_id

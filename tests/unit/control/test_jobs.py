@@ -249,7 +249,7 @@ async def test_what_a_dead_runner_left_is_assembled_beside_the_loop(
 
     monkeypatch.setattr("batch.leftovers.assemble_partial", slow)
     for _ in range(3):
-        await asyncio.wait_for(desk.reconciler.tick(), 5)
+        await asyncio.wait_for(desk.reconciler.tick(), 30)
     may_go.set()
     await assembled(desk)
     assert begun == [job.id]

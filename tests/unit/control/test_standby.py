@@ -136,7 +136,7 @@ async def until_found(
     scene: Scene, made: Deployment, reconciler: DeploymentReconciler, is_so: Callable[[Deployment], bool]
 ) -> Deployment:
     """The deployment once something is so of it, ticking until then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so(deployment := await found(scene, made)):
             await reconciler.tick()
             await asyncio.sleep(0.01)

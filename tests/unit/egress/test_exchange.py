@@ -179,5 +179,5 @@ async def test_of_a_body_in_tiny_chunks_a_post_reads_little(
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         await forever(writer, b"1\r\nx\r\n", 0.01)
 
-    async with answering(answer) as url, asyncio.timeout(10):
+    async with answering(answer) as url, asyncio.timeout(20):
         assert await sent(url, development) == Answer(200, None)

@@ -107,7 +107,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     yield copy
     commands.down(copy.home, is_purged=False)
     for process in copy.supervisors:
-        process.wait(10)
+        process.wait(60)
     assert not runtime_dir(copy.home.root).exists()
 
 
@@ -193,7 +193,7 @@ def test_redis_that_dies_while_ray_is_ended_is_started_again(running: Running) -
 
 def test_a_failed_stage_ends_everything_and_says_why(running: Running) -> None:
     """The bootstrap's own message is what `up` shows, with the log to read."""
-    assert running.start(FAKE_BOOTSTRAP="fails").wait(30) == 1
+    assert running.start(FAKE_BOOTSTRAP="fails").wait(60) == 1
     assert running.processes() == {}
     assert running.state.status == "failed"
     assert running.state.message.startswith("the reason Log: ")
@@ -201,7 +201,7 @@ def test_a_failed_stage_ends_everything_and_says_why(running: Running) -> None:
 
 def test_a_head_that_ends_at_once_is_reported_with_its_code(running: Running) -> None:
     """Nobody waits two minutes for it."""
-    assert running.start(FAKE_RAY="fails").wait(30) == 1
+    assert running.start(FAKE_RAY="fails").wait(60) == 1
     assert "Ray did not start. Ray's head ended with code 7." in running.state.message
     assert str(running.home.log("ray")) in running.state.message
 
@@ -211,7 +211,7 @@ def test_a_second_supervisor_gives_way(running: Running) -> None:
     running.start()
     running.wait_until("ready")
     first = running.state
-    assert running.start().wait(10) == 3
+    assert running.start().wait(60) == 3
     assert running.state == first
     assert first.is_alive()
 
@@ -322,7 +322,7 @@ def test_a_start_is_not_undone_because_it_cannot_be_reported(running: Running) -
     running.home.events_file.touch()
     assert commands._follow_start(running.home, supervisor).pid == supervisor.pid  # `up` need not read it
     supervisor.terminate()
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(60) == 0
 
 
 def test_on_a_full_disk_redis_and_ray_are_still_started_again(running: Running) -> None:
@@ -351,7 +351,7 @@ def test_on_a_full_disk_down_still_leaves_no_process(running: Running) -> None:
     running.wait_until("ready")
     fill_disk(running.home, supervisor.pid)
     supervisor.terminate()
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(60) == 0
     assert running.processes() == {}
 
 
@@ -384,7 +384,7 @@ def test_ctrl_c_right_after_up_has_started_leaves_nothing(
 
 def test_a_supervisor_whose_parent_is_gone_already_does_not_start(running: Running) -> None:
     """Nobody would tell it any more: it waited for the end of a process that had ended."""
-    assert running.start(f"--parent={2**22 + 1}").wait(20) == 0
+    assert running.start(f"--parent={2**22 + 1}").wait(60) == 0
     assert read_state(running.home) is None
 
 

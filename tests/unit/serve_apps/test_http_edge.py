@@ -114,7 +114,7 @@ async def test_the_server_that_serve_starts_takes_the_short_cut() -> None:
     serving, server = await start_asgi_http_server(
         endpoint, HTTPOptions(host="127.0.0.1", port=0), event_loop=asyncio.get_running_loop()
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not server.started:  # noqa: ASYNC110 - it announces nothing
             await asyncio.sleep(0.01)
     server.should_exit = True

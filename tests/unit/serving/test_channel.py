@@ -77,7 +77,7 @@ async def channels(folder: Path, clock: Clock) -> AsyncIterator[Channels]:
 
 async def reached(what: Any) -> None:
     """Until it is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not what():  # noqa: ASYNC110 - what is looked at announces nothing
             await asyncio.sleep(0.005)
 
@@ -134,7 +134,7 @@ async def test_an_answer_that_cannot_be_carried_ends_its_call(
     assert channel is not None
     for _ in range(2):
         with pytest.raises(error):
-            await asyncio.wait_for(channel.call(1), 5)
+            await asyncio.wait_for(channel.call(1), 30)
     assert channel.busy == 0
     await server.close()
 
@@ -198,7 +198,7 @@ async def test_one_that_ends_answers_what_it_has_and_gets_no_more(
     assert not ending.done()
     replica.may_answer.set()
     assert await call == 2
-    await asyncio.wait_for(ending, 5)
+    await asyncio.wait_for(ending, 30)
     assert not (folder / "dep_a").exists()
 
 
@@ -217,7 +217,7 @@ async def test_one_that_dies_is_known_at_once(folder: Path, channels: Channels, 
     channel = await channels.least_busy("dep_a")
     assert channel is not None
     with pytest.raises(ReplicaLostError):
-        await asyncio.wait_for(channel.call(1), 5)
+        await asyncio.wait_for(channel.call(1), 30)
     server.close()
     assert path.exists()
     clock.now += 1

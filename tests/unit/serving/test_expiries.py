@@ -26,7 +26,7 @@ class Ended:
         self.at[wanted] = time.monotonic()
 
     async def all_of(self, wanted: list[Request]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.at) < len(wanted):  # noqa: ASYNC110 - what is looked at announces nothing
                 await asyncio.sleep(0.002)
 

@@ -260,7 +260,7 @@ async def test_counts_leave_by_themselves_even_after_a_flush_that_failed(store: 
     store.add = failing_at_first  # type: ignore[method-assign, assignment]
     _predict(recorder, Clock())
     flushing = asyncio.create_task(recorder.keep_flushing())
-    await asyncio.wait_for(added.wait(), 10)
+    await asyncio.wait_for(added.wait(), 60)
     flushing.cancel()
     await asyncio.wait({flushing})
     assert attempts == 2

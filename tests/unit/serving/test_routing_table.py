@@ -21,7 +21,7 @@ from fyretoolkit.settings import Settings
 from tests.support.api_bench import Bench, open_bench
 
 pytestmark = pytest.mark.anyio
-_LIMIT_S = 10
+_LIMIT_S = 60
 _TAKING = (DeploymentStatus.READY, DeploymentStatus.DEGRADED)
 
 
