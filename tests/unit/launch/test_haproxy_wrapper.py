@@ -17,6 +17,7 @@ import pytest
 from fyretoolkit.core.errors import CATALOGUE
 from fyretoolkit.launch import children
 from fyretoolkit.launch.haproxy_wrapper import FAILURES, REFUSALS, confine
+from tests.support.platform import free_port
 
 # The lines of Serve's template that matter (ray 2.60, serve/_private/haproxy_templates.py), as rendered.
 RENDERED = """global
@@ -142,8 +143,8 @@ FRONTEND = """global
 defaults
     mode http
     timeout connect 1s
-    timeout client 5s
-    timeout server 300ms
+    timeout client 60s
+    timeout server {patience}
     retries 0
     errorfile 502 /nowhere
     errorfile 503 /nowhere
@@ -167,7 +168,7 @@ class Front:
 
     def answer(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to these bytes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(request)
             response = HTTPResponse(connection)
             response.begin()
@@ -192,17 +193,13 @@ class Front:
 
 @pytest.fixture
 def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Front]:
-    """The bundled HAProxy behind our wrapper; by parameter, with or without an application to route to."""
-    backend = getattr(request, "param", "default_backend application")
-    with socket.socket() as probe, socket.socket() as replica:
-        probe.bind(("127.0.0.1", 0))
+    """The bundled HAProxy behind our wrapper; by parameter, without an application to route to, or impatient."""
+    chosen = {"backend": "default_backend application", "patience": "60s", **getattr(request, "param", {})}
+    with socket.socket() as replica:
         replica.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+        port = free_port()
         configuration, wrapper = tmp_path / "haproxy.cfg", tmp_path / "haproxy"
-        configuration.write_text(
-            FRONTEND.format(port=port, replica=replica.getsockname()[1], backend=backend)
-        )
+        configuration.write_text(FRONTEND.format(port=port, replica=replica.getsockname()[1], **chosen))
         children.write_haproxy_wrapper(wrapper, "127.0.0.1")
         process = subprocess.Popen([wrapper, "-q", "-db", "-f", configuration])
         try:
@@ -215,7 +212,7 @@ def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Front]:
 
 def wait_for_listener(port: int, process: subprocess.Popen[bytes]) -> None:
     """Return as soon as the port answers; fail when the process has ended."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -248,11 +245,16 @@ def test_a_dead_replica_is_503_in_our_envelope(front: Front) -> None:
     assert headers["x-request-id"].startswith("req_")
 
 
-def test_a_replica_that_hangs_up_is_502_and_a_silent_one_504_in_our_envelope(front: Front) -> None:
-    """The two ways in which a replica can be there and not answer."""
+@pytest.mark.parametrize("front", [{"patience": "300ms"}], indirect=True)
+def test_a_silent_replica_is_504_in_our_envelope(front: Front) -> None:
+    """It is there, and does not answer."""
     front.replica.listen()
     check_envelope(front.answer(GET + b"\r\n"), 504, "deadline_exceeded")
-    front.replica.accept()[0].close()
+
+
+def test_a_replica_that_hangs_up_is_502_in_our_envelope(front: Front) -> None:
+    """The other way to be there and not to answer."""
+    front.replica.listen()
 
     def hang_up() -> None:
         with front.replica.accept()[0] as connection:
@@ -264,7 +266,7 @@ def test_a_replica_that_hangs_up_is_502_and_a_silent_one_504_in_our_envelope(fro
     thread.join()
 
 
-@pytest.mark.parametrize("front", ["default_backend default_backend"], indirect=True)
+@pytest.mark.parametrize("front", [{"backend": "default_backend default_backend"}], indirect=True)
 def test_no_application_yet_is_503_in_our_envelope(front: Front) -> None:
     """During a restart the paths are still ours: Serve's `404 text/plain` said that they were not."""
     check_envelope(front.answer(GET + b"\r\n"), 503, "unavailable")
@@ -340,7 +342,7 @@ def test_a_client_that_asks_before_it_sends_is_answered_by_haproxy(front: Front)
     front.replica.listen()
     thread = threading.Thread(target=reply)
     thread.start()
-    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as connection:
         connection.sendall(
             b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
         )
