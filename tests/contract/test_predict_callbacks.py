@@ -290,10 +290,10 @@ async def test_a_server_that_ends_answers_what_it_has_begun(
 async def test_an_idle_connection_is_closed_and_one_in_use_is_not(bench: Bench) -> None:
     await bench.deploy("sentiment-v1")
     endpoint = PredictEndpoint(bench.services)
-    async with serving(endpoint, has_short_cut=True, idle_s=1) as (port, _), Connection(port) as connection:
+    async with serving(endpoint, has_short_cut=True, idle_s=3) as (port, _), Connection(port) as connection:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while loop.time() < began + 1.5:
+        while loop.time() < began + 3.5:
             assert (await connection.ask(request("sentiment-v1", GOOD))).status == 200
             await asyncio.sleep(0.3)
         assert await connection.is_closed()
