@@ -109,7 +109,7 @@ async def test_a_head_that_drips_has_as_long_as_silence(tmp_path: Path, developm
         writer.write(b"HTTP/1.1 200 OK\r\nx: ")
         await forever(writer, b"x", 0.05)
 
-    timeouts = replace(TIMEOUTS, read_s=0.3)
+    timeouts = replace(TIMEOUTS, read_s=1)
     async with answering(drip) as url:
         words = "began to answer and did not get to it in time"
         assert words in await why_not_fetched(url, tmp_path, development, timeouts)

@@ -24,7 +24,7 @@ def copy(url: str, destination: Path, policy: Policy, max_bytes: int = 1 << 20) 
             destination,
             policy=policy,
             max_bytes=max_bytes,
-            timeouts=Timeouts(1, 1, 10),
+            timeouts=Timeouts(10, 10, 60),
             not_found_code="input_not_found",
             unreachable_code="input_unreachable",
             too_large_code="input_too_large",

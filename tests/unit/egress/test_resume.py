@@ -49,7 +49,7 @@ def download(
             folder / "input",
             policy=policy,
             max_bytes=max_bytes,
-            timeouts=Timeouts(connect_s=2, read_s=2, total_s=20, min_bytes_per_s=min_rate),
+            timeouts=Timeouts(connect_s=10, read_s=10, total_s=60, min_bytes_per_s=min_rate),
             not_found_code="input_not_found",
             unreachable_code="input_unreachable",
             too_large_code="input_too_large",

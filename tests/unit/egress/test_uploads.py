@@ -55,7 +55,7 @@ def take(
     uploads = Uploads(org, Records(*files), tmp_path / "files")
     return asyncio.run(
         fetch(
-            url, tmp_path / "job" / "input", policy=policy, max_bytes=max_bytes, timeouts=Timeouts(1, 1, 5),
+            url, tmp_path / "job" / "input", policy=policy, max_bytes=max_bytes, timeouts=Timeouts(10, 10, 60),
             uploads=uploads, not_found_code="input_not_found", unreachable_code="input_unreachable",
             too_large_code="input_too_large",
         )
