@@ -25,7 +25,7 @@ GOOD, BAD = "an utterly compelling film", "a complete waste of time"
 
 UNKNOWN_KEY = "sk_live_key_01ARZ3NDEKTSV4RRFFQ69G5FAV_" + "x" * 32
 """Of the right form; nobody's."""
-EFFECTIVE_S = 7
+EFFECTIVE_S = 20
 """A revocation or a new plan is effective within 5 s; a look takes time on a busy machine."""
 
 Remember = Callable[[str, Callable[[], Any]], Any]
@@ -33,7 +33,7 @@ Remember = Callable[[str, Callable[[], Any]], Any]
 Jobs = dict[str, dict[str, Any]]
 """Ended jobs by name."""
 
-_PATIENCE_S = 90
+_PATIENCE_S = 300
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,9 @@ def free_port() -> int:
 
 def until(check: Callable[[], T | None], *, timeout_s: float, what: str) -> T:
     """The first answer of `check` that is not None or False, asked again and again; fails after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    deadline, is_last = time.monotonic() + timeout_s, False
+    while not is_last:
+        is_last = time.monotonic() >= deadline  # whoever was held up until then looks once more
         if answer := check():
             return answer
         time.sleep(_POLL_S)
@@ -90,7 +91,7 @@ class RunningPlatform:
             command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as running:
             try:
-                output, errors = running.communicate(timeout=400)
+                output, errors = running.communicate(timeout=900)
             except BaseException:
                 running.terminate()  # so that `up` ends the supervisor that it started; killed, it could not
                 raise
@@ -140,7 +141,7 @@ class RunningPlatform:
         def find() -> psutil.Process | None:
             return next(iter(self.titled(name)), None)
 
-        process = until(find, timeout_s=20, what=f"a process {name!r}")
+        process = until(find, timeout_s=120, what=f"a process {name!r}")
         process.send_signal(signal.SIGKILL)
         return process.pid
 
@@ -161,7 +162,7 @@ def submit(client: httpx.Client, model: str, input_url: str, **fields: Any) -> s
     return str(answer.json()["id"])
 
 
-def finished(client: httpx.Client, job_id: str, *, timeout_s: float = 120) -> dict[str, Any]:
+def finished(client: httpx.Client, job_id: str, *, timeout_s: float = 400) -> dict[str, Any]:
     """The job once it has ended; its progress never goes back meanwhile."""
     seen = 0
 
@@ -182,7 +183,7 @@ def lines(client: httpx.Client, url: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def deployed(client: httpx.Client, body: dict[str, Any], *, timeout_s: float = 120) -> dict[str, Any]:
+def deployed(client: httpx.Client, body: dict[str, Any], *, timeout_s: float = 300) -> dict[str, Any]:
     """Create a deployment and wait until it is ready or has failed; the resource."""
     answer = client.post("/deployments", json=body)
     assert answer.status_code == 201, answer.text

@@ -139,7 +139,7 @@ def deployment(org: Organization, made_deployment: dict[str, Any]) -> dict[str, 
     def answers() -> bool:
         return org.caller.post("/predict/table", {"inputs": [0]}).status_code == 200
 
-    until(answers, timeout_s=60, what="the shared deployment answering")
+    until(answers, timeout_s=240, what="the shared deployment answering")
     return made_deployment
 
 

@@ -25,7 +25,7 @@ AMBIGUOUS = f'"text"\n"{GOOD}"\n"{BAD}"\n'.encode()
 """Two rows as CSV, three as JSONL."""
 CANCELS = 8
 
-_PATIENCE_S = 60
+_PATIENCE_S = 240
 
 
 def finished_jobs(caller: Caller) -> dict[str, dict[str, Any]]:

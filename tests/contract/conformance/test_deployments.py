@@ -279,7 +279,7 @@ def test_replicas_are_changed_in_place(caller: Caller, changing: dict[str, Any])
             assert caller.post("/predict/changing", {"inputs": [1]}).status_code == 200
             return bool(caller.read(path)["replicas"] == {"desired": wanted, "ready": wanted})
 
-        until(runs, timeout_s=60, what=f"{count} replicas")
+        until(runs, timeout_s=240, what=f"{count} replicas")
 
 
 @sentence("deploy-18", "deploy-19")
@@ -314,7 +314,7 @@ def test_no_traffic(caller: Caller, changing: dict[str, Any]) -> None:
     for traffic, expected in ((0, 409), (100, 200)):
         answer = caller.patch(path, {"traffic": traffic})
         assert (answer.status_code, answer.json()["traffic"]) == (200, traffic)
-        until(lambda wanted=expected: status() == wanted, timeout_s=10, what=f"{expected}")  # type: ignore[misc]
+        until(lambda wanted=expected: status() == wanted, timeout_s=60, what=f"{expected}")  # type: ignore[misc]
 
 
 @sentence("deploy-20")
@@ -363,13 +363,13 @@ def test_deletion(fresh: Organization) -> None:
             return caller.post("/predict/going", {"inputs": [1]}).status_code == 409
 
         try:
-            until(refused, timeout_s=20, what="the endpoint closed")
+            until(refused, timeout_s=60, what="the endpoint closed")
         finally:
             gone.set()
         assert set().union(*(client.result() for client in clients)) <= {200, 409}
     assert first.status_code == 200
     assert first.json() == {"id": made["id"], "object": "deployment", "deleted": True}
-    until(lambda: caller.get(path).status_code == 404, timeout_s=60, what="the deployment freed")
+    until(lambda: caller.get(path).status_code == 404, timeout_s=240, what="the deployment freed")
     assert caller.delete(path).json() == first.json()
     assert caller.read("/models/going")["status"] == "ready"
 

@@ -190,7 +190,7 @@ def test_the_command_line(fresh: Organization, api_url: str) -> None:
             env={**os.environ, "FYRE_API_KEY": fresh.key["key"], "FYRE_BASE_URL": api_url, "no_proxy": "*"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

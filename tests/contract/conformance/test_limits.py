@@ -24,6 +24,7 @@ from tests.support.sentences import sentence
 
 READS, WRITES, FREE_INFERENCE = 120, 60, 600
 UNLIMITED = "1000000000"
+_MOST_BURSTS = 5
 HEADERS = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"}
 
 NewOrg = Callable[..., Organization]
@@ -66,9 +67,16 @@ def most_in_a_window(tries: list[Try], window_s: float) -> int:
 
 def spent(caller: Caller, count: int) -> list[Try]:
     """As many writes as the limit has, all of them accepted."""
-    tries = [write(caller) for _ in range(count)]
+    with ThreadPoolExecutor(4) as threads:
+        tries = list(threads.map(lambda _: write(caller), range(count)))
     assert [each.answer.status_code for each in tries] == [404] * count
     return tries
+
+
+def burst(caller: Caller) -> list[Try]:
+    """More writes than the limit has, by eight at once."""
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(lambda _: write(caller), range(WRITES + 30)))
 
 
 @sentence("limits-1", "limits-4")
@@ -162,7 +170,7 @@ def test_above_the_limit(new_org: NewOrg) -> None:
     assert caller.get("/models").status_code == 200
     assert caller.post("/predict/digits", {}).status_code == 400
     waited_until = refused.answered + retry_after
-    until(lambda: time.monotonic() >= waited_until, timeout_s=retry_after + 1, what="Retry-After")
+    until(lambda: time.monotonic() >= waited_until, timeout_s=retry_after + 30, what="Retry-After")
     assert write(caller).is_accepted
 
 
@@ -173,7 +181,7 @@ def test_no_window_holds_more(new_org: NewOrg, window_s: float) -> None:
     tries = spent(caller, 1)
     began = tries[0].sent
     late = began + 0.6 * window_s
-    until(lambda: time.monotonic() >= late, timeout_s=window_s, what="most of a window")
+    until(lambda: time.monotonic() >= late, timeout_s=window_s + 30, what="most of a window")
     tries += spent(caller, WRITES - 1)
     while time.monotonic() < began + 1.3 * window_s:
         tries.append(write(caller))
@@ -229,12 +237,14 @@ def test_free_of_limits(api: Caller, new_org: NewOrg, path: str) -> None:
 
 @sentence("limits-15")
 def test_simultaneous_requests_are_counted_exactly(new_org: NewOrg, window_s: float) -> None:
-    """Eight clients at once: the limit is used up and not passed."""
-    caller = new_org("free").caller
-    with ThreadPoolExecutor(8) as threads:
-        tries = list(threads.map(lambda _: write(caller), range(WRITES + 30)))
-    assert max(each.answered for each in tries) - tries[0].sent < window_s
-    assert sum(each.is_accepted for each in tries) == WRITES
+    """Eight clients at once: the limit is used up and not passed. A burst that outlasts a window is repeated."""
+    for _ in range(_MOST_BURSTS):
+        tries = burst(new_org("free").caller)
+        assert most_in_a_window(tries, window_s) <= WRITES
+        if max(each.answered for each in tries) - min(each.sent for each in tries) < window_s:
+            assert sum(each.is_accepted for each in tries) == WRITES
+            return
+    raise AssertionError("no burst within a window")
 
 
 @sentence("limits-16")

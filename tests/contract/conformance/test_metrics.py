@@ -16,7 +16,7 @@ from tests.support.sentences import sentence
 PERIODS = {"5m": 300, "1h": 3600, "24h": 86_400, "7d": 7 * 86_400}
 QUANTILES = ["p50", "p90", "p95", "p99"]
 LAG_S = 2
-SLACK_S = 2  # a look takes time on a busy machine
+SLACK_S = 15  # a look takes time on a busy machine
 
 Usages = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def measured(org: Organization) -> Iterator[tuple[dict[str, Any], Usages, dict[s
         found = caller.read(f"/metrics/{made['id']}")
         return found if found["metrics"]["requests"]["total"] >= 23 else None
 
-    metrics = until(counted, timeout_s=30, what="23 predictions counted")
+    metrics = until(counted, timeout_s=60, what="23 predictions counted")
     metrics["lag_s"] = time.monotonic() - answered
     yield made, usages, metrics
     caller.delete(f"/deployments/{made['id']}")
@@ -156,7 +156,7 @@ def test_a_deleted_deployment(fresh: Organization) -> None:
     made = fresh.caller.settled_deployment(model_uri="file:///not-here/a.onnx", region=REGION)
     fresh.caller.delete(f"/deployments/{made['id']}")
     gone = f"/deployments/{made['id']}"
-    until(lambda: fresh.caller.get(gone).status_code == 404, timeout_s=30, what="the deployment gone")
+    until(lambda: fresh.caller.get(gone).status_code == 404, timeout_s=120, what="the deployment gone")
     assert fresh.caller.read(f"/metrics/{made['id']}")["deployment_id"] == made["id"]
 
 

@@ -38,7 +38,7 @@ def inspected(caller: Caller, name: str) -> dict[str, Any]:
         model = caller.read(f"/models/{name}")
         return model if model["status"] == "ready" or model["error"] else None
 
-    return until(settled, timeout_s=60, what=f"{name} inspected")
+    return until(settled, timeout_s=240, what=f"{name} inspected")
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_a_deployment_shows_where_its_replicas_are(
             if each["id"] == deployment["id"]
         )
 
-    until(lambda: replicas() == 1, timeout_s=60, what="its one replica on a node")
+    until(lambda: replicas() == 1, timeout_s=240, what="its one replica on a node")
     assert deployment["id"] not in other.caller.get("/nodes").text
 
 

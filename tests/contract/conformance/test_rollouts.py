@@ -37,7 +37,7 @@ class Rollout:
             assert {answer.status_code for answer in answers} == {200}
             return {answer.json()["usage"]["deployment"] for answer in answers} == set(exactly)
 
-        until(is_so, timeout_s=10, what=f"predictions by {exactly}")
+        until(is_so, timeout_s=60, what=f"predictions by {exactly}")
 
     def failures(self, name: str) -> int:
         """Failed rows of a deployment's metrics."""
@@ -91,7 +91,7 @@ def test_what_a_canary_fails_at_the_incumbent_answers(rollout: Rollout) -> None:
     for _ in range(30):
         answer = rollout.caller.post(f"/predict/{MODEL}", {"inputs": OLD_KNOWS})
         assert (answer.status_code, answer.json()["results"]) == (200, [{"value": 60.0}])
-    until(lambda: rollout.failures(rollout.new) > before[0], timeout_s=10, what="failures of the canary")
+    until(lambda: rollout.failures(rollout.new) > before[0], timeout_s=60, what="failures of the canary")
     assert rollout.failures(rollout.old) == before[1]
     error_of(rollout.caller.post(f"/predict/{MODEL}", {"inputs": NOBODY_KNOWS}), 422, "row_failed")
 
