@@ -37,7 +37,7 @@ _MODEL = "sentiment-v1"
 _BAR = 2.0
 _COPIES = 200
 """Of 2,942 rows: minutes of work on any machine."""
-_QUIET_WITHIN_S = 30.0
+_QUIET_WITHIN_S = 120.0
 _MOST_STRETCHES = 20
 """Of load, if they are short and the machine so busy that a job has no row in one; the last is judged."""
 

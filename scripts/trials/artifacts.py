@@ -37,7 +37,7 @@ HELP = "deploys some fifty broken or hostile artifacts while another model is in
 PROBE = "fyretoolkit.models.probe"
 """In the command line of an inspecting process."""
 _MOST_S = 20.0
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 _POLL_S = 0.1
 _MOST_EXTRA_BYTES = 1 << 30
 _RATE_PER_S = 20
@@ -226,7 +226,7 @@ def leftovers(platform: RunningPlatform) -> list[str]:
         return not left
 
     with suppress(AssertionError):
-        until(is_clean, timeout_s=_MOST_S, what="no process left")
+        until(is_clean, timeout_s=_PATIENCE_S, what="no process left")
     return left
 
 

@@ -45,7 +45,7 @@ _MOST_POOLED = 5
 """Longer jobs: each may be done before all of its blows were dealt."""
 _BEFORE_RESTART = 10
 """Shards."""
-_PATIENCE_S = 180.0
+_PATIENCE_S = 400.0
 _POLL_S = 0.02
 _INDEX = re.compile(rb'^\{"index":(\d+)', re.MULTILINE)
 

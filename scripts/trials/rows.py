@@ -90,7 +90,7 @@ def register(client: httpx.Client, folder: Path) -> None:
     """The model that divides."""
     body = {"id": MODEL, "model_uri": publishable(folder).as_uri()}
     client.post("/models", json=body).raise_for_status()
-    until(lambda: client.get(f"/models/{MODEL}").json()["status"] == "ready", timeout_s=60, what="the model")
+    until(lambda: client.get(f"/models/{MODEL}").json()["status"] == "ready", timeout_s=240, what="the model")
 
 
 def followed(client: httpx.Client, job_id: str, began: float) -> Outcome:

@@ -24,7 +24,7 @@ HELP = "two replicas through Ray Serve's REST endpoint, our controller killed: s
 
 _MODEL = "scaled-by-hand"
 _WANTED = 2
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 _WATCH_S = 10.0
 """Of the state afterwards: a controller that wanted another number would have asked for it many times."""
 _POLL_S = 0.2

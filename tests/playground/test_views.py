@@ -96,7 +96,7 @@ def test_metrics_are_drawn_from_what_was_sent(visit: Visit) -> None:
     visit.sign_in()
     visit.go("test/metrics")
     visit.page.get_by_role("button", name="Send 40 predictions").click()
-    visit.page.get_by_text("40 predictions sent, 40 counted here.").wait_for(timeout=30_000)
+    visit.page.get_by_text("40 predictions sent, 40 counted here.").wait_for(timeout=90_000)
     assert visit.page.locator(".tile dd").first.inner_text() == "40"
     assert visit.page.get_by_role("img", name=re.compile("^Latency: p50 at most")).is_visible()
     assert visit.page.locator("rect.bar").count() > 0

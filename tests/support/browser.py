@@ -95,7 +95,7 @@ def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
     """A fresh tab; fails if its scripts did, or if it asked anybody but this platform for anything."""
     with browser.new_context(**options) as context:
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         visit = Visit(page, url)
         page.on("pageerror", lambda error: visit.defects.append(str(error)))
         page.on(

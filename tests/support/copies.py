@@ -24,7 +24,7 @@ FOLDERS = ("platform", "serve_apps", "batch", "configs", "tests")
 CONFORMANCE = Path("tests", "contract", "conformance")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?/(test_\w+\.py)(?:::(\w+))?", re.MULTILINE)
-_TESTS_S = 500
+_TESTS_S = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Examiner:
                 command, cwd=self.copy, env=self._environ, stdout=output, stderr=subprocess.STDOUT
             )
         try:
-            until(lambda: _is_ready(process, self._environ), timeout_s=60, what="an ingress of the copy")
+            until(lambda: _is_ready(process, self._environ), timeout_s=240, what="an ingress of the copy")
             yield
         except AssertionError as error:
             raise AssertionError(f"{error}\n{log.read_text('utf-8')[-2000:]}") from error

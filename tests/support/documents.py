@@ -14,7 +14,7 @@ from tests.support.code_blocks import Block, defects, documents, missing, script
 from tests.support.platform import RunningPlatform, free_port
 from tests.support.stand_ins import put_before
 
-_TIMEOUT_S = 150
+_TIMEOUT_S = 600
 _REAL_HOMES = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
 _ENDS_THE_PLATFORM = "./scripts/down"
 

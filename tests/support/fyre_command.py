@@ -36,7 +36,7 @@ _PROGRAM = (
     "main()\n"
 )
 """`fyre`, but looking at jobs and metrics more often."""
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)

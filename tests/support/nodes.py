@@ -26,7 +26,7 @@ from tests.support.platform import RunningPlatform, until
 
 BOOTSTRAP = {"FYRE_BOOTSTRAP_MODULE": "tests.support.head_only_bootstrap"}
 """For the environment of the platform: several nodes on one machine share one proxy's ports."""
-_START_S = 60
+_START_S = 240
 _STORE_BYTES = 128 << 20
 
 
@@ -110,7 +110,7 @@ def _ask_ray(platform: RunningPlatform, path: str) -> dict[str, Any]:
     answer = httpx.get(
         state_of(platform).dashboard_url + path,
         headers={"Authorization": f"Bearer {token}"},
-        timeout=20,
+        timeout=120,
         trust_env=False,
     )
     answer.raise_for_status()

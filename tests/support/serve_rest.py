@@ -20,7 +20,7 @@ MODEL_SERVER = "ModelServer"
 """The one Serve deployment of each application that serves a model."""
 _OF_MODELS = ("dep_", "sby_")
 """How the names of those applications begin: a deployment's own, or one that stood by for whoever would come."""
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class ServeRest:

@@ -45,7 +45,7 @@ def slept(client: httpx.Client, platform: RunningPlatform, name: str) -> dict[st
         is_so = shown["replicas"] == {"desired": 0, "ready": 0} and not platform.titled(shown["application"])
         return shown if is_so else None
 
-    return until(is_asleep, timeout_s=60, what="no replica")
+    return until(is_asleep, timeout_s=240, what="no replica")
 
 
 @sentence("deploy-34", "predict-25")
@@ -75,8 +75,8 @@ def test_one_replica_is_started_for_many_callers(
         return replicas, states
 
     def predict(row: dict[str, Any]) -> tuple[int, object]:
-        body = {"inputs": [row["pixels"]], "options": {"timeout_ms": 30_000}}
-        answer = client.post("/predict/sleepy", json=body)
+        body = {"inputs": [row["pixels"]], "options": {"timeout_ms": 60_000}}
+        answer = client.post("/predict/sleepy", json=body, timeout=90)
         return answer.status_code, answer.json().get("results", answer.json())
 
     with ThreadPoolExecutor(len(rows) + 1) as threads:
@@ -85,7 +85,7 @@ def test_one_replica_is_started_for_many_callers(
             answers = list(threads.map(predict, rows))
             until(
                 lambda: client.get(f"/deployments/{name}").json()["replicas"] == {"desired": 1, "ready": 1},
-                timeout_s=20,
+                timeout_s=120,
                 what="one replica shown",
             )
         finally:
@@ -116,8 +116,8 @@ def test_who_cannot_wait_for_the_first_replica_is_sent_away(
         )
         return answer if answer.status_code == 503 else None
 
-    hasty = until(sent_away, timeout_s=10, what="a table that knows that it sleeps")
+    hasty = until(sent_away, timeout_s=60, what="a table that knows that it sleeps")
     assert int(hasty.headers["retry-after"]) >= 1
-    body["options"] = {"timeout_ms": 30_000}
-    patient = client.post("/predict/sleepy", json=body)
+    body["options"] = {"timeout_ms": 60_000}
+    patient = client.post("/predict/sleepy", json=body, timeout=90)
     assert (patient.status_code, patient.json()["results"][0]["label"]) == (200, row["label"])

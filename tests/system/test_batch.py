@@ -21,6 +21,7 @@ from tests.support.platform import RunningPlatform, finished, lines, submit, unt
 
 pytestmark = pytest.mark.system
 
+COPIES = 60
 POSITIVE_COUNT = 1191  # the model run by ONNX Runtime over the rows one at a time
 
 
@@ -107,14 +108,14 @@ def test_three_broken_rows_of_ten(client: httpx.Client, tmp_path: Path) -> None:
         found = client.get(again["errors_url"])
         return [json.loads(line) for line in found.text.splitlines()] if found.status_code == 200 else None
 
-    assert until(kept, timeout_s=10, what="the errors of the retry") == errors
+    assert until(kept, timeout_s=60, what="the errors of the retry") == errors
 
 
 @pytest.fixture
 def long_input(glosses: Path, tmp_path: Path) -> Path:
-    """58,840 rows: tens of seconds of work."""
+    """176,520 rows: ten seconds of work for an idle machine."""
     path = tmp_path / "long.jsonl"
-    path.write_bytes(glosses.read_bytes() * 20)
+    path.write_bytes(glosses.read_bytes() * COPIES)
     return path
 
 
@@ -145,30 +146,30 @@ def test_canceling_a_job_before_it_runs(client: httpx.Client, long_input: Path) 
     assert client.post(f"/jobs/{name}/cancel").json()["status"] == "canceled"
     job = finished(client, name)
     assert job["status"] == "canceled"
-    assert job["progress"]["processed"] < 2942 * 20
+    assert job["progress"]["processed"] < 2942 * COPIES
 
 
 def test_canceling_a_job_that_runs(client: httpx.Client, platform: RunningPlatform, long_input: Path) -> None:
-    """Its runner is gone within 10 s; the output holds the committed shards, whole, and is marked as partial."""
+    """Its runner is soon gone; the output holds the committed shards, whole, and is marked as partial."""
     name = submit(client, "sentiment-v1", long_input.as_uri())
     until(
         lambda: client.get(f"/jobs/{name}").json()["progress"]["processed"] > 0,
-        timeout_s=60,
+        timeout_s=180,
         what="the first commit",
     )
     assert runners(platform) != []
     canceled = client.post(f"/jobs/{name}/cancel")
     assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
-    until(lambda: runners(platform) == [], timeout_s=10, what="no runner of a canceled job")
+    until(lambda: runners(platform) == [], timeout_s=60, what="no runner of a canceled job")
 
     def with_output() -> dict[str, Any] | None:
         job: dict[str, Any] = client.get(f"/jobs/{name}").json()
         return job if job["output_url"] else None
 
-    job = until(with_output, timeout_s=20, what="the output of a canceled job")
+    job = until(with_output, timeout_s=60, what="the output of a canceled job")
     assert (job["status"], job["partial"]) == ("canceled", True)
     rows = [index for index, _, _ in labels(client, job)]
-    assert 0 < len(rows) == job["progress"]["succeeded"] < 2942 * 20
+    assert 0 < len(rows) == job["progress"]["succeeded"] < 2942 * COPIES
     assert rows == committed_rows(platform, name)
 
 

@@ -43,7 +43,7 @@ def shell(platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch) -> None:
 def printed(*arguments: str) -> bytes:
     """What a program whose output nobody looks at prints; it must succeed and say nothing in colour."""
     done = subprocess.run(
-        program(*arguments), env=program_environment(), capture_output=True, check=False, timeout=120
+        program(*arguments), env=program_environment(), capture_output=True, check=False, timeout=300
     )
     assert done.returncode == 0, done
     assert ESCAPE not in done.stdout + done.stderr

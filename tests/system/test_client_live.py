@@ -56,7 +56,7 @@ def test_a_local_file_becomes_a_table(fyre: Client, tmp_path: Path) -> None:
     indices = [result.index for result in job.iter_results()]
     assert indices == list(range(ROWS))
     seen: list[int] = []
-    job = job.wait(timeout=60, progress=lambda now: seen.append(now.progress.processed))
+    job = job.wait(timeout=300, progress=lambda now: seen.append(now.progress.processed))
     assert (job.status, job.progress.succeeded, job.progress.failed, seen[-1]) == (
         "completed",
         ROWS,
@@ -70,7 +70,7 @@ def test_a_local_file_becomes_a_table(fyre: Client, tmp_path: Path) -> None:
     assert table.num_rows == ROWS
     assert table["id"].to_pylist()[-1] == f"row-{ROWS - 1}"
     assert set(table["label"].to_pylist()) <= {"positive", "negative"}
-    child = job.retry().wait(timeout=60)
+    child = job.retry().wait(timeout=300)
     assert (child.retry_of, child.status, child.progress.total) == (job.id, "failed", 1)
     listed = [each.id for each in islice(fyre.jobs.list(limit=1), 2)]
     assert listed == [child.id, job.id]
@@ -82,7 +82,7 @@ def test_a_deployment_from_its_first_stage_to_its_end(fyre: Client, tmp_path: Pa
     path.write_bytes(lookup())
     deployment = fyre.deployments.create(path, region=REGION)
     stages: list[str] = []
-    deployment = deployment.wait_until_ready(timeout=120, progress=lambda event: stages.append(event.stage))
+    deployment = deployment.wait_until_ready(timeout=300, progress=lambda event: stages.append(event.stage))
     try:
         known = ["accepted", "fetching", "inspecting", "starting", "warming", "ready"]
         assert stages == [stage for stage in known if stage in stages]
@@ -99,7 +99,7 @@ def test_a_deployment_from_its_first_stage_to_its_end(fyre: Client, tmp_path: Pa
 def test_a_deployment_that_cannot_be_says_why(fyre: Client) -> None:
     failing = fyre.deployments.create("file:///not-here/model.onnx", region=REGION)
     with pytest.raises(DeploymentFailedError) as failed:
-        failing.wait_until_ready(timeout=60)
+        failing.wait_until_ready(timeout=300)
     failing.delete()
     assert (failed.value.code, failed.value.deployment_id) == ("artifact_not_found", failing.id)
 

@@ -36,12 +36,12 @@ def test_deploy_predict_delete(client: httpx.Client, platform: RunningPlatform, 
     assert gone.json() == {"id": ready["id"], "object": "deployment", "deleted": True}
     until(
         lambda: client.post("/predict/lookup-table", json={"inputs": [1]}).status_code == 409,
-        timeout_s=20,
+        timeout_s=60,
         what="the deleted deployment's endpoint closed",
     )
     until(
         lambda: client.get(f"/deployments/{ready['id']}").status_code == 404,
-        timeout_s=30,
+        timeout_s=120,
         what="the deployment deleted, its replica gone",
     )
     assert not platform.titled(ready["application"])
@@ -101,7 +101,7 @@ def test_replicas_come_and_go_without_a_restart(
             assert shown["status"] == "ready"
             return shown["replicas"]["ready"] == ready and len(replica_pids(platform, application)) == ready
 
-        until(is_there, timeout_s=60, what=f"{ready} replicas after {body}")
+        until(is_there, timeout_s=240, what=f"{ready} replicas after {body}")
         return replica_pids(platform, application)
 
     two = changed({"replicas": 2}, 2)

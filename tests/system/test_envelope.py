@@ -20,7 +20,7 @@ import pytest
 from fyretoolkit.cli.log_files import LogReader, find_logs
 from fyretoolkit.cli.platform import read_running
 from fyretoolkit.schemas.errors import ErrorEnvelope
-from tests.support.platform import RunningPlatform
+from tests.support.platform import RunningPlatform, until
 
 pytestmark = pytest.mark.system
 
@@ -340,6 +340,10 @@ def test_a_request_is_found_in_the_log_by_its_id(platform: RunningPlatform, wire
     state = read_running(platform.home)
     assert state is not None
     logs = find_logs(platform.home, Path(state["runtime_dir"]) / "ray" / "session_latest" / "logs", "ingress")
-    lines = [line.text for path, label in logs.items() for line in LogReader(path, label).new_lines()]
-    (line,) = [line for line in lines if answer.headers["x-request-id"] in line]
+
+    def found() -> list[str]:
+        lines = [line.text for path, label in logs.items() for line in LogReader(path, label).new_lines()]
+        return [line for line in lines if answer.headers["x-request-id"] in line]
+
+    (line,) = until(found, timeout_s=30, what="the line of a request that was answered a moment ago")
     assert '"path": "/jobs/job_unknown", "status": 404' in line

@@ -82,9 +82,9 @@ def test_a_client_that_goes_away_leaves_nothing(client: httpx.Client, platform: 
     def half() -> Iterator[bytes]:
         for _ in range(20):
             yield BLOCK
-        until(lambda: set(folder.iterdir()) - before, timeout_s=20, what="the half of it on the disk")
+        until(lambda: set(folder.iterdir()) - before, timeout_s=60, what="the half of it on the disk")
         raise GoneError
 
     with pytest.raises(GoneError):
         client.post("/files", content=half())
-    until(lambda: set(folder.iterdir()) == before, timeout_s=20, what="the half-written file gone")
+    until(lambda: set(folder.iterdir()) == before, timeout_s=60, what="the half-written file gone")

@@ -24,7 +24,7 @@ def visit(browser: Browser, platform: RunningPlatform) -> Iterator[Visit]:
     with visiting(
         browser, platform.url, viewport={"width": 1440, "height": 900}, accept_downloads=True
     ) as opened:
-        opened.page.set_default_timeout(60_000)
+        opened.page.set_default_timeout(240_000)
         opened.go("key")
         opened.page.get_by_role("button", name="Create the key").click()
         opened.page.locator(".issued").wait_for()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +24,20 @@ SAMPLE = 200
 """Of answers: at 10 of 110 parts of the traffic, none of them from the new one would be a wonder (5e-9)."""
 
 
-def answered(calls: Sequence[Call], start: int) -> Counter[str]:
-    """By which deployments, from the call `start` on."""
-    return Counter(call.deployment for call in calls[start:])
+def sampled(calls: Sequence[Call]) -> Counter[str]:
+    """Who answered the next calls, of those that were due from now on: one from before may be answered late."""
+    since = time.monotonic()
+
+    def found() -> list[str] | None:
+        deployments = [call.deployment for call in calls if call.due_at >= since]
+        return deployments if len(deployments) >= SAMPLE else None
+
+    return Counter(until(found, timeout_s=240, what=f"{SAMPLE} more answers"))
+
+
+def latest(calls: Sequence[Call], count: int = 20) -> set[str]:
+    """Who answered the last ones."""
+    return {call.deployment for call in calls[-count:]}
 
 
 def test_a_new_deployment_takes_over_without_a_failed_prediction(
@@ -42,34 +54,28 @@ def test_a_new_deployment_takes_over_without_a_failed_prediction(
     target = target_of(platform, model_id, workload.bodies)
     warm(target)
     with steady_load(target, workload, RATE_PER_S) as calls:
-
-        def sampled() -> Counter[str]:
-            """Who answered the next calls."""
-            start = len(calls)
-            until(lambda: len(calls) >= start + SAMPLE, timeout_s=60, what=f"{SAMPLE} more answers")
-            return answered(calls, start)
-
-        assert set(sampled()) == {first}
+        assert set(sampled(calls)) == {first}
         second_body = {"model_uri": f"models://{model_id}", "region": "us-east-1", "traffic": 10}
         second = deployed(client, second_body)["id"]
-        shared = sampled()
+        until(lambda: second in latest(calls), timeout_s=60, what="an answer of the second")
+        shared = sampled(calls)
         assert set(shared) == {first, second}
         assert shared[first] > shared[second]
         promoted = client.post(f"/deployments/{second}/promote")
         assert (promoted.status_code, promoted.json()["traffic"]) == (200, 100)
         until(
-            lambda: set(answered(calls, len(calls) - 20)) == {second},
-            timeout_s=30,
+            lambda: latest(calls) == {second},
+            timeout_s=60,
             what="all traffic at the second",
         )
-        assert set(sampled()) == {second}
+        assert set(sampled(calls)) == {second}
         assert client.delete(f"/deployments/{first}").status_code == 200
         until(
             lambda: client.get(f"/deployments/{first}").status_code == 404,
-            timeout_s=60,
+            timeout_s=240,
             what="the first deployment's end",
         )
-        assert set(sampled()) == {second}
+        assert set(sampled(calls)) == {second}
     assert [call for call in calls if call.failures or call.wrong] == []
     client.delete(f"/deployments/{second}").raise_for_status()
 
@@ -90,7 +96,7 @@ def test_a_new_version_that_fails_is_rolled_back_and_nobody_noticed(
     assert client.post("/models", json=new_model).status_code == 201
     until(
         lambda: client.get("/models/table-2").json()["status"] == "ready",
-        timeout_s=60,
+        timeout_s=240,
         what="the new version",
     )
     target = target_of(platform, "table", workload.bodies)
@@ -110,12 +116,15 @@ def test_a_new_version_that_fails_is_rolled_back_and_nobody_noticed(
             assert set(found["errors"]["by_code"]) <= {"row_failed"}
             return int(found["requests"]["failed"])
 
-        until(lambda: failed(new) >= 10, timeout_s=60, what="ten failures of the new version")
+        until(lambda: failed(new) >= 10, timeout_s=240, what="ten failures of the new version")
         assert failed(old) == 0
         assert client.post(f"/deployments/{new}/rollback").json()["traffic"] == 0
-        start = len(calls)
-        until(lambda: len(calls) >= start + SAMPLE, timeout_s=60, what="answers after the rollback")
-        assert set(answered(calls, start + SAMPLE // 2)) == {old}
+        until(
+            lambda: latest(calls, SAMPLE // 2) == {old},  # of which a quarter would be the new one's
+            timeout_s=60,
+            what="all traffic at the old one",
+        )
+        assert set(sampled(calls)) == {old}
         client.delete(f"/deployments/{new}").raise_for_status()
     assert [call for call in calls if call.failures or call.wrong] == []
     client.delete(f"/deployments/{old}").raise_for_status()

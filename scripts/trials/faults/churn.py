@@ -24,7 +24,7 @@ from tests.support.platform import RunningPlatform
 
 REGISTERED = "registered"
 _REGION = "us-east-1"
-_PATIENCE_S = 120.0
+_PATIENCE_S = 400.0
 _POLL_S = 0.1
 _JSON = {"content-type": "application/json"}
 

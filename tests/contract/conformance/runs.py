@@ -99,9 +99,9 @@ def golden(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (GOLDEN / f"{name}_golden.jsonl").read_text("utf-8").splitlines()]
 
 
-def long_input() -> bytes:
-    """58,840 sentences as JSONL: many seconds of work."""
-    return gzip.decompress((GOLDEN / "wordnet_sample.jsonl.gz").read_bytes()) * 20
+def long_input(copies: int = 20) -> bytes:
+    """58,840 sentences as JSONL: some seconds of work for an idle machine."""
+    return gzip.decompress((GOLDEN / "wordnet_sample.jsonl.gz").read_bytes()) * copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,8 @@ class LongRun:
 
 
 def run_long_jobs(caller: Caller) -> LongRun:
-    """Start three long jobs (two run at a time), look, cancel them all."""
-    body = {"input_url": caller.upload(long_input(), "long.jsonl")}
+    """Start three long jobs (two run at a time), look, cancel them all: half a minute of work each, to look at it."""
+    body = {"input_url": caller.upload(long_input(copies=100), "long.jsonl")}
     running, beside = _begun(caller, body), _begun(caller, body)
     waiting = caller.made("/batch/sentiment-v1", body)["id"]
     answers = {

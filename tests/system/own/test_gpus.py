@@ -54,7 +54,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def body(uri: str, **fields: Any) -> dict[str, Any]:
     """Of a deployment with half a GPU, which waits until those of an earlier test have left it."""
-    return {"model_uri": uri, "region": "us-east-1", "num_gpus": 0.5, "max_wait_s": 60, **fields}
+    return {"model_uri": uri, "region": "us-east-1", "num_gpus": 0.5, "max_wait_s": 300, **fields}
 
 
 def await_ready(client: httpx.Client, deployment: str) -> None:
@@ -64,7 +64,7 @@ def await_ready(client: httpx.Client, deployment: str) -> None:
         found: dict[str, Any] = client.get(f"/deployments/{deployment}").json()
         return found if found["status"] in ("ready", "failed") else None
 
-    found = until(settled, timeout_s=60, what=f"{deployment} ready")
+    found = until(settled, timeout_s=300, what=f"{deployment} ready")
     assert found["status"] == "ready", found
 
 
@@ -100,7 +100,7 @@ def test_two_gpus_take_four_halves_and_no_fifth(
     patient = caller.post("/deployments", json=body(half)).json()["id"]
     until(
         lambda: caller.get(f"/deployments/{patient}").json()["stage"] == "starting",
-        timeout_s=20,
+        timeout_s=120,
         what="a deployment that waits for a GPU",
     )
     caller.delete(f"/deployments/{ids[0]}")
@@ -123,12 +123,12 @@ def test_replicas_come_back_and_are_added_on_gpus(
         ready = caller.get(f"/deployments/{made['id']}").json()["replicas"]["ready"]
         return ready == 1 and bool(pids) and killed not in pids
 
-    until(is_back, timeout_s=30, what="a replica in the killed one's place")
-    until(lambda: len(placements(gpus, made["id"])) == 2, timeout_s=10, what="its log")
+    until(is_back, timeout_s=240, what="a replica in the killed one's place")
+    until(lambda: len(placements(gpus, made["id"])) == 2, timeout_s=60, what="its log")
     caller.patch(f"/deployments/{made['id']}", json={"replicas": 2})
     until(
         lambda: caller.get(f"/deployments/{made['id']}").json()["replicas"]["ready"] == 2,
-        timeout_s=30,
+        timeout_s=240,
         what="a second replica",
     )
     found = placements(gpus, made["id"])
@@ -178,4 +178,4 @@ def register(client: httpx.Client, name: str, package: Path) -> None:
     """A model that jobs can use."""
     answer = client.post("/models", json={"id": name, "model_uri": package.as_uri()})
     assert answer.status_code == 201, answer.text
-    until(lambda: client.get(f"/models/{name}").json()["status"] == "ready", timeout_s=30, what=name)
+    until(lambda: client.get(f"/models/{name}").json()["status"] == "ready", timeout_s=240, what=name)

@@ -54,7 +54,7 @@ class Production:
 
     def client(self, key: str) -> httpx.Client:
         """A client with this key."""
-        return httpx.Client(base_url=self.copy.url, auth=(key, ""), timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.copy.url, auth=(key, ""), timeout=60, trust_env=False)
 
 
 def keys_in(printed: str) -> list[str]:
@@ -131,9 +131,9 @@ def test_no_demo_model_is_left(production: Production) -> None:
         def is_unknown() -> bool:
             return client.post("/predict/digits", json={"inputs": [[0] * 64]}).status_code == 404
 
-        until(is_unknown, timeout_s=30, what="the demo deployment has drained")
+        until(is_unknown, timeout_s=240, what="the demo deployment has drained")
         until(
-            lambda: not client.get("/deployments").json()["data"], timeout_s=30, what="no deployment is left"
+            lambda: not client.get("/deployments").json()["data"], timeout_s=240, what="no deployment is left"
         )
 
 

@@ -77,17 +77,17 @@ class Callers:
     body: dict[str, Any]
     victim: int
     answered_before_kill: int = 0
-    begin: threading.Barrier = field(default_factory=lambda: threading.Barrier(CALLERS + 1))
+    begin: threading.Barrier = field(default_factory=lambda: threading.Barrier(CALLERS + 1, timeout=120))
     killing: threading.Lock = field(default_factory=threading.Lock)
     answers: list[httpx.Response] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def call(self) -> None:
         """One caller: a connection of its own, made before the others begin."""
-        with httpx.Client(base_url=self.url, auth=(self.key, ""), timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=self.url, auth=(self.key, ""), timeout=60, trust_env=False) as client:
             client.get("/healthz")
             self.begin.wait()
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while (answer := self._try(client)) is None:
                 assert time.monotonic() < deadline, self.failures
                 time.sleep(0.05)
@@ -127,14 +127,14 @@ def with_a_model(platform: RunningPlatform) -> str:
         registered = client.post("/models", json={"id": "digits", "model_uri": DIGITS.as_uri()})
         assert registered.status_code == 201, registered.text
         until(
-            lambda: client.get("/models/digits").json()["status"] == "ready", timeout_s=60, what="the model"
+            lambda: client.get("/models/digits").json()["status"] == "ready", timeout_s=240, what="the model"
         )
     return key
 
 
 def client_of(platform: RunningPlatform, key: str) -> httpx.Client:
     """A client with this key."""
-    return httpx.Client(base_url=platform.url, auth=(key, ""), timeout=30, trust_env=False)
+    return httpx.Client(base_url=platform.url, auth=(key, ""), timeout=60, trust_env=False)
 
 
 def test_simultaneous_calls_with_one_key_make_one_job_whatever_crashes(
@@ -142,7 +142,7 @@ def test_simultaneous_calls_with_one_key_make_one_job_whatever_crashes(
 ) -> None:
     """64 callers, an ingress replica killed with SIGKILL between their answers: all answers equal, one job."""
     platform = two_ingresses
-    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="two ingress replicas")
+    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=240, what="two ingress replicas")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"input": [0] * 64}) + "\n", "utf-8")
     key = with_a_model(platform)
@@ -168,9 +168,9 @@ def test_simultaneous_calls_with_one_key_make_one_job_whatever_crashes(
     created = [each for each in callers.answers if each.headers.get("idempotent-replayed") != "true"]
     assert len(created) <= 1, "the answer that created the job may have been lost; two cannot have"
     # Until the killed one's place is taken a connection may be lost, as the callers above know.
-    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="another replica in its place")
+    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=240, what="another replica in its place")
     with client_of(platform, key) as client:
-        until(lambda: is_answered(client), timeout_s=60, what="an answer after the kill")
+        until(lambda: is_answered(client), timeout_s=240, what="an answer after the kill")
         assert [each["id"] for each in client.get("/jobs").json()["data"]] == [job["id"]]
         finished(client, job["id"])
         assert [each["id"] for each in client.get("/jobs").json()["data"]] == [job["id"]]
@@ -259,9 +259,9 @@ def test_the_limit_is_never_passed_and_nearly_all_of_it_is_usable(
     within them; three windows have room for three times the limit.
     """
     platform = two_ingresses
-    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=60, what="two ingress replicas")
+    until(lambda: len(ingress_replicas(platform)) == 2, timeout_s=240, what="two ingress replicas")
     with caller_on_small_plan(platform) as client, ThreadPoolExecutor(CLIENTS * len(SENDS)) as pool:
-        start = threading.Barrier(CLIENTS * len(SENDS))
+        start = threading.Barrier(CLIENTS * len(SENDS), timeout=120)
         running = {
             category: [pool.submit(hammer, client, send, start) for _ in range(CLIENTS)]
             for category, send in SENDS.items()
@@ -298,7 +298,7 @@ def caller_on_small_plan(platform: RunningPlatform) -> Iterator[httpx.Client]:
             client.auth = owner
             until(
                 lambda: client.delete(f"/deployments/{serving['id']}").status_code == 200,
-                timeout_s=30,
+                timeout_s=240,
                 what="a window in which its deployment may be deleted",
             )
 
