@@ -25,6 +25,7 @@ from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.core.job_queue import Line, plan_starts
 from fyretoolkit.core.jobs import BatchJob, FailJob, JobCommand, StartRun, plan_runs
 from fyretoolkit.core.lifecycles import JobStatus
+from fyretoolkit.core.runners import StandbyRunner
 from fyretoolkit.settings import Settings
 from fyretoolkit.store.connection import Store
 from fyretoolkit.store.job_queue import JobQueue
@@ -37,6 +38,8 @@ _STARTING_LEASE_S = 60.0
 """The first lease of a run covers the start of its process; the runner renews it with its own, shorter one."""
 _GIVEN_LEASE_S = 15.0
 """The same where the process is there already."""
+_WORTH_A_WAIT_S = 5.0
+"""For a runner that is starting: the one that had the organization's last job may be free before that one is up."""
 _OWN_END_S = 60.0
 """So long a living runner may take to assemble the output of its job before the controller does."""
 _LOOK_AGAIN_S = 10.0
@@ -54,6 +57,8 @@ class JobReconciler:
         self._standby = StandbyRunners(settings, RunnerStore(store))
         self._share = BatchShare(settings.batch, store, free_cpus)
         self._leftovers = Leftovers(jobs, settings, _is_with_its_runner)
+        self._waiting: dict[str, float] = {}
+        """Since when a job waits for a runner."""
         self._tidying: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
         self._remove_at = 0.0
@@ -84,7 +89,9 @@ class JobReconciler:
     async def _start_queued(self, lines: Sequence[Line]) -> None:
         """Whoever's turn it is: their oldest jobs, in turn.
 
-        Jobs that ended since the lines were read have said so, and the next look, which that brings about, knows.
+        Jobs that ended since the lines were read have said so, and the next look, which that brings about, knows. One
+        whose runner is starting waits a little: what it would begin in is not there yet anyhow, and a runner that is
+        up, or free again, says so.
         """
         batch = self._settings.batch
         turns = plan_starts(
@@ -93,9 +100,21 @@ class JobReconciler:
             max_per_organization=batch.max_running_jobs_per_organization,
         )
         first = {org: await self._queue.first(org, count) for org, count in Counter(turns).items()}
+        waiting, kept = self._waiting, list[StandbyRunner]()
+        self._waiting = {}
         for org in turns:
-            if first[org]:
-                await self._start_run(first[org].pop(0), None)
+            if not first[org]:
+                continue
+            job, now = first[org].pop(0), time.monotonic()
+            runner = self._standby.take(org)
+            since = waiting.get(job.id, now)
+            if runner is None or runner.is_up or now - since > _WORTH_A_WAIT_S:
+                await self._start_run(job, None, runner)
+            else:
+                self._waiting[job.id] = since
+                kept.append(runner)
+        for runner in kept:  # not before: it is to have one job
+            self._standby.give_back(runner)
 
     async def _tidy_beside(self) -> None:
         """Start the task that tidies up, if there is something to do and none is running."""
@@ -119,17 +138,16 @@ class JobReconciler:
     async def _carry_out(self, command: JobCommand) -> None:
         match command:
             case StartRun(job, dead_epoch):
-                await self._start_run(job, dead_epoch)
+                await self._start_run(job, dead_epoch, self._standby.take(job.org))
             case FailJob(job, code, message):
                 error = {"code": code, "message": PlatformError(code, message).message}
                 await self._jobs.finish(job, JobStatus.FAILED, epoch=job.epoch, error=error)
 
-    async def _start_run(self, job: BatchJob, dead_epoch: int | None) -> None:
+    async def _start_run(self, job: BatchJob, dead_epoch: int | None, runner: StandbyRunner | None) -> None:
         if dead_epoch is not None:
             # Before the claim: a controller that dies between the two leaves no hanging runner behind.
             await run_in(SERVE, _end_runner, job)
         await reach_async("claim.before", job.id)
-        runner = self._standby.take(job.org)
         epoch = await self._jobs.claim_run(
             job.org,
             job.id,

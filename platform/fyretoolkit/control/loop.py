@@ -24,6 +24,7 @@ from fyretoolkit.control.report import Reporter
 from fyretoolkit.control.webhooks import WebhookSender
 from fyretoolkit.core.errors import PlatformError
 from fyretoolkit.settings import Settings
+from fyretoolkit.store import runners
 from fyretoolkit.store.connection import Store, translated
 from fyretoolkit.store.deliveries import DeliveryStore
 from fyretoolkit.store.deployments import DeploymentStore
@@ -57,6 +58,7 @@ class ControlLoop:
         self._wake = {
             kind: asyncio.Event() for kind in ("deployment", "model", "job", "file", "report", "node")
         }
+        self._wake[runners.KIND] = self._wake["job"]
         self._looked_at: dict[str, float] = {}
 
     def is_stalled(self) -> bool:

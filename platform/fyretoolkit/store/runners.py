@@ -12,7 +12,10 @@ from typing import cast
 
 from fyretoolkit.core.runners import GivenRun, StandbyRunner
 from fyretoolkit.store import keys
-from fyretoolkit.store.connection import Store, translated
+from fyretoolkit.store.connection import Store, change_message, translated
+
+KIND = "runner"
+"""How one that is up is named on the changes channel: a job may wait for it."""
 
 
 class RunnerStore:
@@ -39,12 +42,17 @@ class RunnerStore:
             pipeline = self._store.redis.pipeline()
             pipeline.delete(keys.runner(runner.name))
             pipeline.zadd(keys.STANDBY_RUNNERS, {runner.member: int(runner.is_up)})
+            if runner.is_up:
+                pipeline.publish(keys.CHANGES_CHANNEL, change_message(KIND, runner.org, runner.name))
             await cast(Awaitable[list[object]], pipeline.execute())
 
     async def come_up(self, runner: StandbyRunner) -> None:
         """Its process is ready. Nothing, if it was given a run meanwhile."""
         async with translated():
-            await self._store.redis.zadd(keys.STANDBY_RUNNERS, {runner.member: 1}, xx=True)
+            pipeline = self._store.redis.pipeline()
+            pipeline.zadd(keys.STANDBY_RUNNERS, {runner.member: 1}, xx=True)
+            pipeline.publish(keys.CHANGES_CHANNEL, change_message(KIND, runner.org, runner.name))
+            await cast(Awaitable[list[object]], pipeline.execute())
 
     async def stands(self, runner: StandbyRunner) -> bool:
         """Whether it may be given a run."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,18 @@ class Desk:
         await self.jobs.create(job)
         return job
 
+    async def with_runner_up(self) -> JobReconciler:
+        """A new controller's, beside which a runner stands by."""
+        reconciler = self.reconciler()
+        await reconciler.tick()
+        await self.come_up()
+        return reconciler
+
+    async def come_up(self) -> None:
+        """Those that start are up."""
+        for runner in await self.runners.standing():
+            await self.runners.come_up(runner)
+
     async def read(self, job: BatchJob) -> BatchJob:
         """The job as it is now."""
         current = await self.jobs.get(job.org, job.id)
@@ -150,8 +164,7 @@ async def test_one_that_died_is_replaced_after_a_pause(
 
 async def test_a_queued_job_goes_to_the_runner_that_stands_by(desk: Desk, actors: Actors) -> None:
     """Another is started behind it in the same look; the job's run is alive as long as that runner is."""
-    reconciler = desk.reconciler()
-    await reconciler.tick()
+    reconciler = await desk.with_runner_up()
     (first,) = actors.started
     job = await desk.create()
     await reconciler.tick()
@@ -168,8 +181,7 @@ async def test_a_queued_job_goes_to_the_runner_that_stands_by(desk: Desk, actors
 
 async def test_a_run_is_not_lost_with_the_runner_that_it_was_given_to(desk: Desk, actors: Actors) -> None:
     """It died with the run in hand: the next run is due after the short pause, at another runner."""
-    reconciler = desk.reconciler()
-    await reconciler.tick()
+    reconciler = await desk.with_runner_up()
     job = await desk.create()
     await reconciler.tick()
     first, second = actors.started
@@ -182,8 +194,7 @@ async def test_a_run_is_not_lost_with_the_runner_that_it_was_given_to(desk: Desk
 
 async def test_a_runner_that_hangs_is_ended_by_its_own_name(desk: Desk, actors: Actors) -> None:
     """It is not named after the job."""
-    reconciler = desk.reconciler()
-    await reconciler.tick()
+    reconciler = await desk.with_runner_up()
     job = await desk.create()
     await reconciler.tick()
     for name in ("lease_until", "seen_ms"):
@@ -195,12 +206,64 @@ async def test_a_runner_that_hangs_is_ended_by_its_own_name(desk: Desk, actors: 
 
 async def test_more_jobs_than_stand_by_start_runners_of_their_own(desk: Desk, actors: Actors) -> None:
     """And one whose runner left the list meanwhile is not claimed until the next look."""
-    reconciler = desk.reconciler()
-    await reconciler.tick()
+    reconciler = await desk.with_runner_up()
     jobs = [await desk.create() for _ in range(2)]
     await reconciler.tick()
     assert [(await desk.read(job)).runner for job in jobs] == [actors.started[0], None]
     assert f"batch-{jobs[1].id}-1" in actors.started
+
+
+async def test_a_job_waits_a_moment_for_whoever_is_there_first(desk: Desk, actors: Actors) -> None:
+    """The one that starts is kept for it, and no other is started; its organization's last runner is free before."""
+    reconciler = desk.reconciler()
+    await reconciler.tick()
+    (starting,) = actors.started
+    job = await desk.create()
+    await reconciler.tick()
+    assert (await desk.read(job)).status is JobStatus.QUEUED
+    await desk.runners.enter(StandbyRunner("free", ORG))
+    actors.living.add("free")
+    await reconciler.tick()
+    assert (await desk.read(job)).runner == "free"
+    other = await desk.create()
+    await reconciler.tick()
+    await desk.runners.come_up(StandbyRunner(starting))
+    await reconciler.tick()
+    assert (await desk.read(other)).runner == starting
+    assert len(actors.started) == 2
+
+
+async def test_a_job_does_not_wait_for_long(
+    desk: Desk, actors: Actors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given to the runner that starts; who waits beside it has had a runner of its own at once."""
+    reconciler = desk.reconciler()
+    await reconciler.tick()
+    (starting,) = actors.started
+    first, second = [await desk.create() for _ in range(2)]
+    await reconciler.tick()
+    assert [(await desk.read(job)).status for job in (first, second)] == [
+        JobStatus.QUEUED, JobStatus.PROCESSING,
+    ]  # fmt: skip
+    assert actors.started == [starting, f"batch-{second.id}-1"]
+    monkeypatch.setattr(control_jobs, "_WORTH_A_WAIT_S", -1.0)
+    await reconciler.tick()
+    assert (await desk.read(first)).runner == starting
+
+
+async def test_a_runner_that_comes_up_or_is_free_says_so(desk: Desk, actors: Actors) -> None:
+    """A job that waits for it begins at once, and not with the next look by the clock."""
+    async with desk.store.subscribe() as changes:
+        await desk.runners.enter(StandbyRunner("starting", is_up=False))
+        await desk.runners.come_up(StandbyRunner("starting"))
+        await desk.runners.enter(StandbyRunner("free", ORG))
+        said = []
+        async with asyncio.timeout(30):
+            async for message in changes.listen():
+                said.append(json.loads(message["data"]))
+                if len(said) == 2:
+                    break
+    assert [(each["kind"], each["id"]) for each in said] == [("runner", "starting"), ("runner", "free")]
 
 
 async def test_a_runner_that_left_meanwhile_gets_no_run(desk: Desk, actors: Actors) -> None:
@@ -219,6 +282,7 @@ async def test_a_runner_that_left_meanwhile_gets_no_run(desk: Desk, actors: Acto
     await reconciler.tick()
     assert (await desk.read(job)).status is JobStatus.QUEUED
     reconciler._standby.look = look  # type: ignore[method-assign]
+    await desk.come_up()
     await reconciler.tick()
     assert (await desk.read(job)).status is JobStatus.PROCESSING
 
@@ -233,6 +297,7 @@ async def test_another_organizations_first_job_goes_before_the_others_queue(
     late = BatchJob(**{**_fields(many[0]), "id": new_id("job"), "org": "org_b"})
     await desk.jobs.create(late)
     await desk.jobs.finish(many[0], JobStatus.CANCELED)
+    await desk.come_up()
     await reconciler.tick()
     assert (await desk.read(late)).status is JobStatus.PROCESSING
     assert (await desk.read(many[2])).status is JobStatus.QUEUED
