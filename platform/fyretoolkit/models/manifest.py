@@ -106,7 +106,7 @@ class OutputSettings(_Section):
 class Resources(_Section):
     """What one replica reserves."""
 
-    num_cpus: Annotated[float, Field(ge=LEAST_SHARE)] | None = None
+    num_cpus: Annotated[float, Field(gt=0)] | None = None
     """None: the platform's default."""
     num_gpus: Annotated[float, Field(ge=0)] = 0.0
     """A share of one GPU, or whole GPUs."""
@@ -120,8 +120,6 @@ class Resources(_Section):
     def _is_schedulable(cls, value: float) -> float:
         if value > 1 and not value.is_integer():
             raise ValueError("above 1, use a whole number")
-        if 0 < value < LEAST_SHARE:
-            raise ValueError(f"use 0, or a share of at least {LEAST_SHARE:g}")
         return value
 
 
@@ -153,6 +151,16 @@ class Manifest(_Section):
     autoscaling: Autoscaling | None = None
     example: JsonValue = None
     """One item of `inputs`, used for the first inference and shown in the playground."""
+
+    @field_validator("resources")
+    @classmethod
+    def _can_be_counted(cls, value: Resources) -> Resources:
+        """Here and not in `Resources`, which are read back from what was stored before this was asked for."""
+        for name in ("num_cpus", "num_gpus"):
+            share = getattr(value, name)
+            if share is not None and 0 < share < LEAST_SHARE:
+                raise ValueError(f"{name}: use a share of at least {LEAST_SHARE:g}")
+        return value
 
     @field_validator("id")
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fyretoolkit.core.errors import PlatformError
-from fyretoolkit.models.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest, read_manifest
+from fyretoolkit.models.manifest import MAX_MANIFEST_BYTES, Manifest, Resources, parse_manifest, read_manifest
 
 FULL = """
 id: my-model
@@ -50,8 +50,8 @@ def test_an_empty_document_is_a_manifest_of_defaults() -> None:
         ("max_batch_size: 0", "max_batch_size"),
         ("resources: {num_gpus: -1}", "resources.num_gpus"),
         ("resources: {num_gpus: 1.5}", "resources.num_gpus"),
-        ("resources: {num_gpus: 0.00009}", "resources.num_gpus"),
-        ("resources: {num_cpus: 0.00009}", "resources.num_cpus"),
+        ("resources: {num_gpus: 0.00009}", "num_gpus: use"),
+        ("resources: {num_cpus: 0.00009}", "num_cpus: use"),
         ("autoscaling: {min_replicas: 3, max_replicas: 2}", "autoscaling"),
         ("autoscaling: {min_replicas: -1}", "autoscaling.min_replicas"),
         ("autoscaling: {min_replicas: 0, max_replicas: 0}", "autoscaling.max_replicas"),
@@ -69,6 +69,11 @@ def test_a_mistake_is_named(text: str, named: str) -> None:
     with pytest.raises(PlatformError, match=named) as caught:
         parse_manifest(text)
     assert caught.value.code == "invalid_manifest"
+
+
+def test_what_is_asked_of_a_new_manifest_is_not_asked_of_a_stored_one() -> None:
+    """A model that was registered before may be served all the same: a deployment says what its replicas get."""
+    assert Resources.model_validate({"num_cpus": 0.00009, "num_gpus": 0.00009}).num_gpus == 0.00009
 
 
 def test_a_file_too_large_or_not_utf8_is_refused(tmp_path: Path) -> None:
