@@ -69,6 +69,6 @@ async def test_a_browser_shows_every_operation(bench: Bench, tmp_path: Path) -> 
 async def run_aside(command: list[str]) -> str:
     """What a program prints, while this loop goes on serving it."""
     done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=60, check=True
+        subprocess.run, command, capture_output=True, text=True, timeout=240, check=True
     )
     return done.stdout

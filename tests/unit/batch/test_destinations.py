@@ -123,7 +123,7 @@ def test_an_upload_that_ends_early_is_not_seen(bench: Bench, s3: S3Server) -> No
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert ended.stdout == "run_failed\n", ended.stderr

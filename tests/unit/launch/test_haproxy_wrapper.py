@@ -131,7 +131,7 @@ def test_haproxy_accepts_the_confined_file(tmp_path: Path) -> None:
     wrapper = tmp_path / "haproxy"
     children.write_haproxy_wrapper(wrapper, "0.0.0.0")
     done = subprocess.run(
-        [wrapper, "-c", "-f", configuration], capture_output=True, text=True, timeout=30, check=False
+        [wrapper, "-c", "-f", configuration], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "bind 127.0.0.1:8404" in configuration.read_text()

@@ -172,7 +172,7 @@ def test_output_into_a_pipe_that_is_closed_ends_quietly(tmp_path: Path) -> None:
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-m", "fyretoolkit.launch", "down", f"--home={tmp_path / 'none'}"],
-        stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=240,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     os.close(writing)

@@ -99,7 +99,7 @@ def start(*arguments: str) -> str:
     """What a worker's process prints."""
     done = subprocess.run(
         [sys.executable, setup_worker.__file__, *arguments, "--language=PYTHON"],
-        capture_output=True, text=True, check=True, timeout=60, env={**os.environ, "OUTER": "around"},
+        capture_output=True, text=True, check=True, timeout=240, env={**os.environ, "OUTER": "around"},
     )  # fmt: skip
     return done.stdout.strip()
 

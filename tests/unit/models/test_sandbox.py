@@ -86,7 +86,7 @@ def attack(folder: Path, *, user: int | None = None, without: Sequence[Fence] = 
         text=True,
         cwd=here,
         env={"PYTHONPATH": f"{PROJECT_ROOT / 'platform'}:{PROJECT_ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

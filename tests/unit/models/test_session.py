@@ -228,7 +228,7 @@ def test_a_process_ends_with_its_gpu(said: str, code: int, printed: str, tmp_pat
     environ = {**os.environ, provider_double.SWITCH: cuda.PROVIDER, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", _LOSES_ITS_GPU, str(path), said],
-        env=environ, capture_output=True, text=True, timeout=60, check=False,
+        env=environ, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (code, printed), done.stderr
 

@@ -223,7 +223,7 @@ def test_processes_share_a_cache(bucket: Bucket, files: PackageFiles) -> None:
         subprocess.Popen(command, env=environ, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    paths = {process.communicate(timeout=60)[0].strip() for process in running}
+    paths = {process.communicate(timeout=240)[0].strip() for process in running}
     assert paths == {str(home / "artifact-cache" / sha256 / "model.onnx")}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert [path.name for path in (home / "artifact-cache").iterdir()] == [sha256]

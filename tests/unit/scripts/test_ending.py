@@ -68,7 +68,7 @@ def _begin(
     code = _RUN.format(package=package, table=_COMMANDS[package], folder=str(folder), port=port, fails=fails)
     environ = {**os.environ, "PYTHONPATH": f"{_ROOT}/platform:{_ROOT}"}
     running = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, env=environ, stderr=subprocess.PIPE)
-    pid = until(lambda: _read(folder / "load.pid"), timeout_s=60, what="the generator")
+    pid = until(lambda: _read(folder / "load.pid"), timeout_s=240, what="the generator")
     return running, psutil.Process(int(pid))
 
 
@@ -89,20 +89,20 @@ def test_a_signal_ends_the_platform_and_the_load(
     running, generator = _begin(tmp_path, port, package=package)
     running.send_signal(number)
     running.send_signal(number)
-    running.communicate(timeout=60)
+    running.communicate(timeout=240)
     assert running.returncode == 128 + number
     assert (tmp_path / "platform-ended").exists()
-    until(lambda: _has_ended(generator), timeout_s=20, what="the generator's end")
+    until(lambda: _has_ended(generator), timeout_s=60, what="the generator's end")
 
 
 def test_an_exception_ends_the_platform_and_the_load(tmp_path: Path, port: int) -> None:
     """A benchmark that fails leaves as little behind."""
     running, generator = _begin(tmp_path, port, fails=True)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=240)
     assert running.returncode == 1
     assert b"the trial itself fails" in errors
     assert (tmp_path / "platform-ended").exists()
-    until(lambda: _has_ended(generator), timeout_s=20, what="the generator's end")
+    until(lambda: _has_ended(generator), timeout_s=60, what="the generator's end")
 
 
 def test_a_generator_dies_with_a_parent_that_was_killed(tmp_path: Path, port: int) -> None:
@@ -110,7 +110,7 @@ def test_a_generator_dies_with_a_parent_that_was_killed(tmp_path: Path, port: in
     running, generator = _begin(tmp_path, port)
     running.kill()
     running.communicate()
-    until(lambda: _has_ended(generator), timeout_s=20, what="the generator's end")
+    until(lambda: _has_ended(generator), timeout_s=60, what="the generator's end")
 
 
 def test_a_generator_whose_parent_died_first_makes_no_load() -> None:

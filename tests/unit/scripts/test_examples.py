@@ -58,7 +58,7 @@ def run(name: str, *arguments: object) -> str:
         [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

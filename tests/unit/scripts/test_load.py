@@ -105,7 +105,7 @@ def test_connections_that_end_without_an_answer_are_errors():
         return OK if request.number % 2 else None
 
     with serving(answer) as server:
-        report = closed_loop(server.target(b"1"), connections=1, seconds=0.5, warm_up_s=0)
+        report = closed_loop(server.target(b"1"), connections=1, seconds=2, warm_up_s=0)
     assert report.errors > 1
     assert report.statuses[200] > 1
     assert not report.is_clean
