@@ -49,9 +49,11 @@ SHORTENED = {
     "quotas": {"api_keys": 10_000},
     "webhooks": {"pauses_s": [0.5, 0.5, 0.5]},
     "autoscaling": {"downscale_delay_s": 3, "downscale_to_zero_delay_s": 12},
+    "standby": {"wake_grace_s": 5},
 }
 """Batch inputs are cut small, so that a short job has many shards. Deployments that nobody calls lose replicas soon;
-the last one after Serve has forgotten the call of the warm-up, which it takes for a waiting one for 10 s."""
+the last one after Serve has forgotten the call of the warm-up, which it takes for a waiting one for 10 s. One that is
+woken gives a slow controller the time to hand it a replica that stands by, before it starts another one."""
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def prometheus(arguments: list[str]) -> None:
             return False
 
     try:
-        until(is_ready, timeout_s=30, what="Prometheus is ready")
+        until(is_ready, timeout_s=120, what="Prometheus is ready")
     finally:
         running.terminate()
         running.wait(60)

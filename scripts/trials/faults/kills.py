@@ -91,7 +91,7 @@ def _others(platform: RunningPlatform, title: str, killed: int) -> set[int]:
 
 def kill(platform: RunningPlatform, victim: Victim) -> int:
     """`kill -9` the one of its kind that has lived longest; its pid."""
-    living = until(lambda: platform.titled(victim.title), timeout_s=30, what=f"a process of {victim.kind}")
+    living = until(lambda: platform.titled(victim.title), timeout_s=120, what=f"a process of {victim.kind}")
     oldest = min(living, key=lambda process: process.create_time())
     os.kill(oldest.pid, signal.SIGKILL)
     return oldest.pid

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 WINDOW_S = 60.0
 LEASE_S = WINDOW_S / LEASES_A_WINDOW
-_PATIENCE_S = 10
+_PATIENCE_S = 60
 
 
 @pytest.fixture

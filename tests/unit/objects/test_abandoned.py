@@ -39,10 +39,10 @@ def test_uploads_of_the_object_are_aborted_and_no_others(s3: S3Server) -> None:
     for key in (wanted, wanted, longer):
         client.create_multipart_upload(Bucket="abandoned", Key=key)
     settings = S3Settings(**s3.settings)
-    assert abort_uploads(settings, f"abandoned/{wanted}", timeout_s=10) == 2
+    assert abort_uploads(settings, f"abandoned/{wanted}", timeout_s=60) == 2
     left = client.list_multipart_uploads(Bucket="abandoned")["Uploads"]
     assert [upload["Key"] for upload in left] == [longer]
-    assert abort_uploads(settings, f"abandoned/{wanted}", timeout_s=10) == 0
+    assert abort_uploads(settings, f"abandoned/{wanted}", timeout_s=60) == 0
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", None])
