@@ -118,7 +118,7 @@ class RunningPlatform:
 
     def client(self) -> httpx.Client:
         """A client with the demo key."""
-        return httpx.Client(base_url=self.url, auth=(DEMO_KEY, ""), timeout=60, trust_env=False)
+        return httpx.Client(base_url=self.url, auth=(DEMO_KEY, ""), timeout=120, trust_env=False)
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this copy but its supervisor."""

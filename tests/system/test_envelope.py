@@ -64,7 +64,7 @@ class Wire:
     def send(self, head: bytes, *headers: bytes, body: tuple[bytes, ...] = ()) -> Answer:
         """The answer to a request line, headers and a body; a body is sent until the other side has enough of it."""
         method = head.partition(b" ")[0].decode("latin-1")
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
             connection.sendall(b"".join(line + b"\r\n" for line in (head, *headers)) + b"\r\n")
             with suppress(ConnectionError):
                 for part in body:
@@ -322,7 +322,7 @@ def test_headers_that_ray_serve_would_obey_change_nothing(
     platform: RunningPlatform, wire: Wire, headers: dict[str, str]
 ) -> None:
     """A caller can neither switch deadlines off nor steer which replica answers. Predict and the other paths alike."""
-    with httpx.Client(base_url=platform.url, auth=(wire.key, ""), timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=platform.url, auth=(wire.key, ""), timeout=120, trust_env=False) as client:
         plain = client.post("/predict/digits", json=DIGIT)
         assert plain.status_code == 200, plain.text
         for _ in range(3):
@@ -335,7 +335,7 @@ def test_headers_that_ray_serve_would_obey_change_nothing(
 
 def test_a_request_is_found_in_the_log_by_its_id(platform: RunningPlatform, wire: Wire) -> None:
     """The id that an error names leads an operator to a line of `fyre logs ingress`."""
-    with httpx.Client(base_url=platform.url, auth=(wire.key, ""), timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=platform.url, auth=(wire.key, ""), timeout=120, trust_env=False) as client:
         answer = client.get("/jobs/job_unknown")
     state = read_running(platform.home)
     assert state is not None

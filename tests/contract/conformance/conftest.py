@@ -41,7 +41,7 @@ def api_url(request: pytest.FixtureRequest) -> str:
 def api(api_url: str) -> Iterator[Caller]:
     """The API without a key."""
     limits = httpx.Limits(max_connections=100)
-    with httpx.Client(base_url=api_url, timeout=60, trust_env=False, limits=limits) as http:
+    with httpx.Client(base_url=api_url, timeout=120, trust_env=False, limits=limits) as http:
         yield Caller(http, None)
 
 

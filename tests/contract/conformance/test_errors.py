@@ -30,7 +30,7 @@ ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 def exchange(url: str, request: bytes) -> tuple[int, dict[str, str], bytes]:
     """(status, headers, body) of one request as it goes over the wire; the connection is closed behind it."""
     address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=120) as connection:
         connection.sendall(request)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
