@@ -21,7 +21,11 @@ from fyretoolkit.core.errors import PlatformError
 TEXT = RowShape(("text", "input"), is_single=True)
 FEATURES = RowShape(("age", "size"), is_single=False)
 CAP = 100_000
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def read_all(

@@ -206,7 +206,11 @@ async def test_a_canceled_job_keeps_the_failed_rows_of_its_output(bench: Bench):
     assert (await retried(bench, canceled)).total == canceled.failed
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 @given(
     content=st.lists(
         st.sampled_from([b"a", b'"', b",", b"\n", b"\r\n", b"\r", b'""', b"xyz", b"\0", b"\xff"]), max_size=60

@@ -18,7 +18,11 @@ from fyretoolkit.core.errors import PlatformError
 FEW = st.text(alphabet='",\n\r5a', max_size=60).map(str.encode)
 ANY = FEW | st.binary(max_size=60)
 SIZES = st.integers(1, 40)
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def csv_records_by_the_byte(content: bytes) -> list[tuple[int, bytes]]:

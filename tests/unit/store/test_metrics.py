@@ -52,7 +52,9 @@ def test_a_tally_survives_its_encoding(tally: Tally) -> None:
 
 @given(st.lists(_TALLIES, min_size=1, max_size=5))
 @hypothesis_settings(
-    max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 def test_redis_adds_as_we_do(with_store: WithStore, tallies: list[Tally]) -> None:
     async def scenario(store: Store) -> Tally:

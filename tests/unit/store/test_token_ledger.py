@@ -19,7 +19,9 @@ LEASE_S = 5.0
 SLOT_S = 0.5
 REMEMBERED_S = 1.0
 _PROPERTY = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 STEPS = st.sampled_from([0.0, 0.0, 0.000_001, 0.05, 0.4, 2.5, 5.0, 17.3, 59.999_999, 60.0, 61.0])
 
