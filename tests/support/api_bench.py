@@ -173,7 +173,7 @@ PERMANENT = re.compile(
 )
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 30) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
     """Look again and again; fails when it does not come true."""
     async with asyncio.timeout(timeout_s):
         while not await condition():  # noqa: ASYNC110 - what is waited for is in another task or process

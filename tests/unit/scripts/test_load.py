@@ -23,7 +23,7 @@ def test_a_closed_loop_sends_the_bodies_in_turn_over_as_many_connections_as_aske
     """No more is on its way at a time; the headers are the caller's, and the connections are kept."""
     with serving(at_once) as server:
         target = server.target(b'"a"', b'"bb"', headers={"Authorization": "Basic eA=="})
-        report = closed_loop(target, connections=3, seconds=0.3, warm_up_s=0)
+        report = closed_loop(target, connections=3, seconds=1, warm_up_s=0)
         assert report.is_clean
         assert server.connection_count == 3
         # What was on its way at the end is answered, and not counted.
@@ -40,9 +40,9 @@ def test_a_closed_loop_sends_the_bodies_in_turn_over_as_many_connections_as_aske
         } < {*head}
     assert report.statuses == {200: len(report.status)}
     assert set(report.body_index) == {0, 1}
-    assert report.rps == len(report.status) / 0.3
+    assert report.rps == len(report.status)
     assert (report.latency_s > 0).all()
-    assert (report.at_s <= 0.3).all()
+    assert (report.at_s <= 1).all()
 
 
 def test_the_warm_up_is_not_counted():
@@ -52,7 +52,7 @@ def test_the_warm_up_is_not_counted():
         return OK if request.number >= 20 else OK.replace(b"200 OK", b"503 No")
 
     with serving(refuse_first) as server:
-        report = closed_loop(server.target(b"1"), connections=1, seconds=0.2, warm_up_s=1)
+        report = closed_loop(server.target(b"1"), connections=1, seconds=1, warm_up_s=1)
         assert len(server.requests) > len(report.status) + 20
     assert report.is_clean
     assert (report.at_s >= 0).all()
@@ -62,7 +62,7 @@ def test_samples_are_the_first_answer_and_every_kth():
     """With the body of the target that they answer."""
     with serving(at_once) as server:
         target = server.target(b'"a"', b'"bb"', b'"ccc"')
-        report = closed_loop(target, connections=1, seconds=0.3, warm_up_s=0, keep_every=2)
+        report = closed_loop(target, connections=1, seconds=1, warm_up_s=0, keep_every=2)
     assert len(report.samples) == (len(report.status) + 1) // 2
     assert [sample.body_index for sample in report.samples[:3]] == [0, 2, 1]
     assert [sample.content for sample in report.samples[:3]] == [b'"a"', b'"ccc"', b'"bb"']
@@ -82,7 +82,7 @@ def test_answers_of_every_framing_are_read(content: bytes):
         return content
 
     with serving(answer) as server:
-        report = closed_loop(server.target(b"1"), connections=2, seconds=0.2, warm_up_s=0, keep_every=1)
+        report = closed_loop(server.target(b"1"), connections=2, seconds=1, warm_up_s=0, keep_every=1)
         closes = b"Connection: close" in content
         assert (server.connection_count > 2) == closes
     assert report.is_clean
@@ -93,7 +93,7 @@ def test_requests_and_answers_larger_than_a_socket_takes_at_once():
     """Sent in pieces and read in pieces."""
     body = bytes(range(256)) * (1 << 14)
     with serving(at_once) as server:
-        report = closed_loop(server.target(body), connections=2, seconds=0.5, warm_up_s=0, keep_every=1)
+        report = closed_loop(server.target(body), connections=2, seconds=1, warm_up_s=0, keep_every=1)
     assert report.is_clean
     assert all(sample.content == body for sample in report.samples)
 
@@ -134,7 +134,7 @@ def test_a_generator_that_fails_says_so():
 def test_without_bodies_the_requests_are_gets():
     """And have neither a length nor a content type."""
     with serving(at_once) as server:
-        assert closed_loop(server.target(), connections=1, seconds=0.1, warm_up_s=0).is_clean
+        assert closed_loop(server.target(), connections=1, seconds=1, warm_up_s=0).is_clean
         assert server.requests[0].head.startswith("GET /predict/digits HTTP/1.1\r\n")
         assert "content-" not in server.requests[0].head
 
@@ -213,7 +213,7 @@ def test_refusals_are_counted_with_their_retry_after():
         return b"HTTP/1.1 503 Service Unavailable\r\n%bContent-Length: 0\r\n\r\n" % wait
 
     with serving(refuse) as server:
-        report = closed_loop(server.target(b"1"), connections=1, seconds=0.2, warm_up_s=0)
+        report = closed_loop(server.target(b"1"), connections=1, seconds=1, warm_up_s=0)
     assert report.statuses == {503: len(report.status)}
     assert report.rps == report.errors == 0
     assert report.refused_per_s.sum() == len(report.status)
@@ -234,7 +234,7 @@ def test_obeying_retry_after_sends_the_same_request_again():
 
     with serving(third_time) as server:
         target = server.target(b"1", b"2", b"3")
-        report = closed_loop(target, connections=1, seconds=0.3, warm_up_s=0, obeys_retry_after=True)
+        report = closed_loop(target, connections=1, seconds=1, warm_up_s=0, obeys_retry_after=True)
     assert set(report.tries[report.status == 200]) == {3}
     assert set(report.tries[report.status == 429]) == {1, 2}
 
