@@ -231,11 +231,11 @@ async def test_time_on_the_disk_and_data_in_time_are_not_held_against_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long upload of a good pace, onto a disk that is slow, ends by its size."""
-    monkeypatch.setattr(uploads, "_PACE_S", 0.2)
-    write = Spool.write
+    monkeypatch.setattr(uploads, "_PACE_S", 1)
+    write, pauses_s = Spool.write, [1.5]
 
     def slow(spool: Spool, block: bytearray) -> None:
-        time.sleep(0.25)
+        time.sleep(pauses_s.pop() if pauses_s else 0)
         write(spool, block)
 
     monkeypatch.setattr(Spool, "write", slow)
