@@ -77,10 +77,8 @@ def declared_format(name: str, content_type: str | None) -> InputFormat | None:
 def sniff_format(beginning: bytes) -> InputFormat:
     """JSONL if the first line that is not empty is a JSON value, or begins like an object or array; else CSV.
 
-    Text in quotes may be a row of JSONL and the quoted header of one column as well: then the next line decides.
-
-    Raises:
-        PlatformError: `invalid_format`, that line may be either too.
+    Text in quotes may be a row of JSONL and the quoted header of one column as well: what follows tells, if it is no
+    JSON. Whoever quotes every cell has to say which it is, by name or content type.
     """
     line, _, rest = beginning.lstrip(_BLANK).partition(b"\n")
     if line[:1] in (b"{", b"["):
@@ -88,15 +86,8 @@ def sniff_format(beginning: bytes) -> InputFormat:
     if not _is_json(line):
         return InputFormat.CSV
     following = rest.lstrip(_BLANK).partition(b"\n")[0]
-    if line[:1] != b'"' or not following:
-        return InputFormat.JSONL
-    if not _is_json(following):
-        return InputFormat.CSV
-    raise PlatformError(
-        "invalid_format",
-        "The input may be JSONL, or CSV with one column. Say which: name it .csv or .jsonl, or serve it as text/csv "
-        "or application/jsonl.",
-    )
+    is_header = line[:1] == b'"' and bool(following) and not _is_json(following)
+    return InputFormat.CSV if is_header else InputFormat.JSONL
 
 
 def _is_json(line: bytes) -> bool:

@@ -76,7 +76,7 @@ VIOLATIONS = (
     Violation(
         "the last admin key can be revoked",
         f"{STORE}/scripts/revoke_api_key.lua",
-        "if is_last then return 'last_admin' end",
+        "if own_end and is_admin and is_last_admin(KEYS[2], ARGV[3], ARGV[1], own_end) then return 'last_admin' end",
         "",
         ("keys",),
     ),
