@@ -348,7 +348,7 @@ async def test_a_preparation_that_hangs_fails_at_its_bound_and_is_ended(
     monkeypatch.setattr(scene.preparer, "prepare", prepare)
     reconciler = scene.reconciler()
     await scene.until(lambda: set(begun) == {hanging.id, waiting.id}, reconciler)
-    clocks.passed_s = scene.settings.deployments.fetch_timeout_s + 1
+    clocks.passed_s = reconciler._bounds.fetch_s + 1
     failed = await scene.settled(hanging, reconciler, "failed")
     assert failed.error is not None
     assert failed.error["code"] == "load_timeout"
