@@ -57,8 +57,7 @@ def keep_failed_rows(
 
     Raises:
         PlatformError: `input_changed`, the input is not there any more as it was read; `storage_full`, the copy would
-            not leave `reserve_bytes` on the disk.
-            `run_failed`, a part is not what was committed.
+            not leave `reserve_bytes` on the disk; `run_failed`, a part is not what was committed.
         FileNotFoundError: a part is gone.
     """
     failing = [shard for shard in sorted(parts) if parts[shard].errors.size_bytes]
